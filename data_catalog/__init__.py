@@ -1,0 +1,1 @@
+"""Places and pixels: the tile grid, STAC search, reading, publishing and querying."""

@@ -1,0 +1,327 @@
+"""The global tile grid: squares of the UTM zones' own coordinates, and their IDs.
+
+Rows are counted from the equator, because Sentinel-2's pixel edges lie on multiples of 60 m from there in both
+hemispheres: in its own zone every Sentinel-2 tile is an exact window of its scene.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+from pyproj import Transformer
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
+
+from data_catalog.errors import GridError
+
+DEFAULT_TILE_SIZE = 1920
+"""Metres on a side: 192 pixels at 10 m, 64 at 30 m, 32 at 60 m."""
+
+TILE_SIZE_STEP = 60
+BLOCK_TILES = 8
+"""A block is this many tiles on a side."""
+
+SOUTH_LIMIT, NORTH_LIMIT = -80.0, 84.0
+FALSE_NORTHING_SOUTH = 10_000_000
+EXAMPLE_ID = "UTM1920-32N_0177_2891"
+
+_ID_PATTERN = re.compile(r"UTM(\d{2,6})-(\d{2})([NS])_(\d{4,6})_(\d{4,6})")
+
+
+def check_tile_size(size: int) -> int:
+    """Returns the tile size in metres if the grid allows it.
+
+    Raises:
+        GridError: The size is not a positive multiple of 60 m up to 99,960 m.
+    """
+    if size <= 0 or size % TILE_SIZE_STEP or size > 99_960:
+        raise GridError(
+            f"Tile size {size} m does not fit the sensors' pixels: "
+            f"use a positive multiple of {TILE_SIZE_STEP} m up to 99960 m, such as {DEFAULT_TILE_SIZE}."
+        )
+    return size
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Zone:
+    """A UTM zone in one hemisphere."""
+
+    number: int
+    hemisphere: str
+
+    @property
+    def epsg(self) -> int:
+        """EPSG code of the zone's projection on WGS 84."""
+        return (32600 if self.hemisphere == "N" else 32700) + self.number
+
+    @property
+    def west(self) -> float:
+        """The zone's western meridian, degrees."""
+        return -180.0 + 6.0 * (self.number - 1)
+
+    def __str__(self) -> str:
+        return f"{self.number:02d}{self.hemisphere}"
+
+    def row_to_northing(self, row: int, size: int) -> int:
+        """Southern edge of a row of squares, metres in the zone's projection."""
+        return row * size if self.hemisphere == "N" else FALSE_NORTHING_SOUTH - (row + 1) * size
+
+    def rows(self, northing: ArrayLike, size: int) -> NDArray[np.int64]:
+        """Rows of the squares that hold the northings (metres), counted from the equator."""
+        distance = np.asarray(northing, float)
+        if self.hemisphere == "S":
+            distance = FALSE_NORTHING_SOUTH - distance
+        return np.maximum(np.floor(distance / size), 0).astype(np.int64)
+
+    def project(self, lon: ArrayLike, lat: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Easting and northing (metres) of longitudes and latitudes (degrees)."""
+        easting, northing = _to_utm(self).transform(np.asarray(lon, float), np.asarray(lat, float))
+        return np.asarray(easting), np.asarray(northing)
+
+    def unproject(
+        self, easting: ArrayLike, northing: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Longitude and latitude (degrees) of eastings and northings (metres)."""
+        lon, lat = _to_utm(self).transform(
+            np.asarray(easting, float), np.asarray(northing, float), direction="INVERSE"
+        )
+        return np.asarray(lon), np.asarray(lat)
+
+
+@lru_cache(maxsize=128)
+def _to_utm(zone: Zone) -> Transformer:
+    return Transformer.from_crs(4326, zone.epsg, always_xy=True)
+
+
+def zone_at(lon: float, lat: float) -> Zone:
+    """The zone of a place: plain 6° zones, without the Norway and Svalbard exceptions.
+
+    Raises:
+        GridError: The latitude is outside the grid, or a coordinate is not a number.
+    """
+    if not (math.isfinite(lon) and math.isfinite(lat)):
+        raise GridError(f"Longitude {lon}, latitude {lat}: both must be finite numbers of degrees.")
+    if not SOUTH_LIMIT <= lat <= NORTH_LIMIT:
+        raise GridError(
+            f"Latitude {lat:g} is outside the tile grid, which reaches from 80° S to 84° N. "
+            "Check that longitude comes first, latitude second."
+        )
+    wrapped = (lon + 180.0) % 360.0
+    return Zone(min(int(wrapped // 6), 59) + 1, "N" if lat >= 0 else "S")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Tile:
+    """One square of the grid: the unit that gets a code.
+
+    Attributes:
+        zone: UTM zone and hemisphere.
+        column: floor(easting / size).
+        row: Squares from the equator, northwards in N, southwards in S.
+        size: Metres on a side.
+    """
+
+    zone: Zone
+    column: int
+    row: int
+    size: int = DEFAULT_TILE_SIZE
+
+    @property
+    def id(self) -> str:
+        """The tile ID, which is the STAC ``grid:code``."""
+        return f"UTM{self.size}-{self.zone}_{self.column:04d}_{self.row:04d}"
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """West, south, east, north: metres in the projection ``zone.epsg``."""
+        west = self.column * self.size
+        south = self.zone.row_to_northing(self.row, self.size)
+        return west, south, west + self.size, south + self.size
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Longitude and latitude of the centre, degrees."""
+        west, south, east, north = self.bounds
+        lon, lat = self.zone.unproject((west + east) / 2, (south + north) / 2)
+        return float(lon), float(lat)
+
+    @property
+    def footprint(self) -> Polygon:
+        """The square in longitude and latitude.
+
+        Corners beyond ±180° keep their sign of the zone's side, so that the polygon stays small: longitudes
+        may lie a little outside [-180, 180].
+        """
+        return footprints([self])[0]
+
+    @property
+    def block(self) -> Block:
+        """The block that holds the tile."""
+        return Block(self.zone, self.column // BLOCK_TILES, self.row // BLOCK_TILES, self.size)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Block:
+    """8 × 8 tiles: the unit of reading, of writing and of scheduling."""
+
+    zone: Zone
+    column: int
+    row: int
+    size: int = DEFAULT_TILE_SIZE
+
+    @property
+    def id(self) -> str:
+        """Zone, column and row of the block, for file names and reports."""
+        return f"UTM{self.size}x{BLOCK_TILES}-{self.zone}_{self.column:04d}_{self.row:04d}"
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """West, south, east, north: metres in the projection ``zone.epsg``."""
+        side = self.size * BLOCK_TILES
+        west, south = self.column * side, self.zone.row_to_northing(self.row, side)
+        return west, south, west + side, south + side
+
+    def position(self, tile: Tile) -> int:
+        """Where a tile stands in the block: 0 … 63, by row, then by column."""
+        return (tile.row % BLOCK_TILES) * BLOCK_TILES + tile.column % BLOCK_TILES
+
+
+def parse_tile_id(tile_id: str) -> Tile:
+    """The tile of an ID.
+
+    Raises:
+        GridError: The ID is malformed; the message says in what.
+    """
+    match = _ID_PATTERN.fullmatch(tile_id)
+    if match is None:
+        raise GridError(
+            f"Tile ID {tile_id!r} is malformed: expected UTM<size>-<zone><N|S>_<column>_<row>, "
+            f"for example {EXAMPLE_ID}."
+        )
+    size, number, hemisphere, column, row = match.groups()
+    try:
+        check_tile_size(int(size))
+    except GridError as error:
+        raise GridError(f"Tile ID {tile_id!r}: {error}") from None
+    if not 1 <= int(number) <= 60:
+        raise GridError(
+            f"Tile ID {tile_id!r}: UTM zone {number} does not exist, zones are 01 to 60; "
+            f"a good ID is {EXAMPLE_ID}."
+        )
+    tile = Tile(Zone(int(number), hemisphere), int(column), int(row), int(size))
+    west, south, _, _ = tile.bounds
+    if west >= 1_000_000 or not 0 <= south + tile.size <= FALSE_NORTHING_SOUTH:
+        raise GridError(
+            f"Tile ID {tile_id!r}: column {column}, row {row} lies outside zone {tile.zone}; "
+            f"a good ID is {EXAMPLE_ID}."
+        )
+    if tile.id != tile_id:
+        raise GridError(f"Tile ID {tile_id!r} is malformed: write it as {tile.id}.")
+    return tile
+
+
+def tile_at(lon: float, lat: float, size: int = DEFAULT_TILE_SIZE) -> Tile:
+    """The one tile that a place belongs to.
+
+    Args:
+        lon: Longitude, degrees; any turn of the globe.
+        lat: Latitude, degrees.
+        size: Tile size, metres.
+
+    Raises:
+        GridError: The place is outside the grid or the size does not fit it.
+    """
+    check_tile_size(size)
+    zone = zone_at(lon, lat)
+    easting, northing = zone.project(lon, lat)
+    return Tile(zone, int(easting // size), int(zone.rows(northing, size)), size)
+
+
+def footprints(tiles: list[Tile]) -> list[Polygon]:
+    """The tiles' squares in longitude and latitude, one polygon a tile."""
+    polygons: list[Polygon] = [Polygon()] * len(tiles)
+    for zone in {tile.zone for tile in tiles}:
+        rows = [i for i, tile in enumerate(tiles) if tile.zone == zone]
+        w, s, e, n = np.array([tiles[i].bounds for i in rows], float).T
+        lon, lat = zone.unproject(np.stack([w, e, e, w, w], 1), np.stack([s, s, n, n, s], 1))
+        lon = _near_meridian(lon, zone.west + 3.0)
+        for i, ring in zip(rows, np.stack([lon, lat], -1), strict=True):
+            polygons[i] = Polygon(ring)
+    return polygons
+
+
+def _near_meridian(lon: NDArray[np.float64], meridian: float) -> NDArray[np.float64]:
+    return meridian + (lon - meridian + 180.0) % 360.0 - 180.0
+
+
+def tiles_covering(area: BaseGeometry, size: int = DEFAULT_TILE_SIZE) -> list[Tile]:
+    """The tiles that places of an area belong to, sorted: together they cover the area.
+
+    Args:
+        area: Any geometry in longitude and latitude. Longitudes beyond ±180° go on around the globe, so that
+            an area over the antimeridian is written as one piece, for example from 179° to 181°.
+        size: Tile size, metres.
+
+    Raises:
+        GridError: A part of the area is outside the grid or the size does not fit it.
+    """
+    check_tile_size(size)
+    if area.is_empty:
+        return []
+    west, south, east, north = area.bounds
+    zone_at(west, south), zone_at(east, north)
+    if east - west > 360.0:
+        raise GridError(f"The area spans {east - west:g}° of longitude: at most 360° is possible.")
+    tiles: set[Tile] = set()
+    for strip in range(math.floor((west + 180.0) / 6.0), math.floor((east + 180.0) / 6.0) + 1):
+        meridian = -180.0 + 6.0 * strip
+        for hemisphere in "NS":
+            tiles |= _tiles_of_strip(area, Zone(strip % 60 + 1, hemisphere), meridian, size)
+    return sorted(tiles)
+
+
+def _tiles_of_strip(area: BaseGeometry, zone: Zone, meridian: float, size: int) -> set[Tile]:
+    low, high = (0.0, NORTH_LIMIT) if zone.hemisphere == "N" else (SOUTH_LIMIT, 0.0)
+    part = shapely.intersection(area, shapely.box(meridian, low, meridian + 6.0, high))
+    if part.is_empty or (zone.hemisphere == "S" and part.bounds[3] == 0.0 == part.bounds[1]):
+        return set()
+    part = shapely.transform(part, lambda xy: xy - [[meridian - zone.west, 0.0]])
+    if part.geom_type in ("Point", "MultiPoint"):
+        lon, lat = shapely.get_coordinates(part).T
+        easting, northing = zone.project(lon, lat)
+        columns = np.floor(easting / size).astype(int)
+        return {
+            Tile(zone, int(c), int(r), size)
+            for c, r in zip(columns, zone.rows(northing, size), strict=True)
+        }
+    return _tiles_of_region(part, zone, size)
+
+
+def _tiles_of_region(part: BaseGeometry, zone: Zone, size: int) -> set[Tile]:
+    # A straight edge in degrees is bent in UTM: short pieces keep it within the metre that is added.
+    bent = shapely.transform(
+        shapely.segmentize(part, 0.01), lambda xy: np.stack(zone.project(*xy.T), 1)
+    ).buffer(1.0)
+    shapely.prepare(bent)
+    west, south, east, north = bent.bounds
+    columns = np.arange(math.floor(west / size), math.floor(east / size) + 1)
+    row_ends = zone.rows([south, north], size)
+    rows = np.arange(row_ends.min(), row_ends.max() + 1)
+    c, r = (grid.ravel() for grid in np.meshgrid(columns, rows))
+    s = r * size if zone.hemisphere == "N" else FALSE_NORTHING_SOUTH - (r + 1) * size
+    held = shapely.intersects(bent, shapely.box(c * size, s, (c + 1) * size, s + size))
+    return {Tile(zone, int(i), int(j), size) for i, j in zip(c[held], r[held], strict=True)}
+
+
+def blocks_of(tiles: list[Tile]) -> dict[Block, list[Tile]]:
+    """Tiles grouped by block, both sorted."""
+    groups: dict[Block, list[Tile]] = {}
+    for tile in sorted(tiles):
+        groups.setdefault(tile.block, []).append(tile)
+    return dict(sorted(groups.items()))

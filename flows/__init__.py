@@ -1,0 +1,1 @@
+"""Orchestration: Prefect flows, their parameters, and the command line."""

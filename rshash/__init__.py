@@ -1,0 +1,1 @@
+"""Hash learning for satellite imagery: features, MrHash, codes, search and evaluation."""
