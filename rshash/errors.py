@@ -1,4 +1,7 @@
-"""Errors of hash learning and search. Each message says what was expected, what was found, and what to do."""
+"""Errors of hash learning and search.
+
+Each message says what was expected, what was found, and what to do.
+"""
 
 
 class RshashError(Exception):
