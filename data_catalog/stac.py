@@ -1,0 +1,90 @@
+"""What every STAC record of the catalogue shares: versions, links, extents, and durable files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_catalog.errors import CatalogueError
+
+STAC_VERSION = "1.1.0"
+
+
+def extension(name: str, version: str) -> str:
+    """URI of a STAC extension's schema."""
+    return f"https://stac-extensions.github.io/{name}/v{version}/schema.json"
+
+
+EMBEDDINGS = extension("embeddings", "0.0.1")
+FILE = extension("file", "2.1.0")
+GRID = extension("grid", "1.1.0")
+MLM = extension("mlm", "1.5.2")
+PROCESSING = extension("processing", "1.2.0")
+PROJECTION = extension("projection", "2.0.0")
+TABLE = extension("table", "1.2.0")
+VERSION = extension("version", "1.2.0")
+
+_SHA256_MULTIHASH = "1220"
+
+
+def link(rel: str, href: str, **fields: str) -> dict[str, str]:
+    """A link to another STAC record."""
+    collections = ("child", "parent", "collection", "root", "emb:source-data")
+    media_type = "application/json" if rel in collections else "application/geo+json"
+    return {"rel": rel, "href": href, "type": media_type, **fields}
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """A moment (default: now) as STAC writes it, in UTC."""
+    moment = moment or datetime.now(UTC)
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file as a multihash in hexadecimal, as the file extension wants it."""
+    with path.open("rb") as file:
+        return _SHA256_MULTIHASH + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a STAC record.
+
+    Raises:
+        CatalogueError: The file is not JSON.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CatalogueError(f"{path} is not valid JSON ({error}): restore it.") from None
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replaces a STAC record in one step: a reader sees the old or the new one, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.staged")
+    with staged.open("w") as file:
+        json.dump(content, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Makes a file, or a folder's list of files, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes a folder and all in it durable."""
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        sync(path)

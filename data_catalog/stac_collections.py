@@ -1,0 +1,128 @@
+"""How the catalogue's collections describe themselves: derived from their ID and their items."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pystac
+
+from data_catalog import stac
+
+_KINDS = {
+    "tiles": (
+        "Observed tiles: {rest}",
+        "Pixels of one sensor on the tile grid: a segment for every run that read new scenes. The newest valid "
+        "row of a tile over all segments is its current observation.",
+        ["tiles", "reflectance", "satellite imagery", "zarr"],
+    ),
+    "models": (
+        "Hashing models",
+        "Trained networks with everything needed to turn a tile into its hash code.",
+        ["model", "hashing", "representation learning"],
+    ),
+    "labels": (
+        "Pseudo multi-labels of {rest}",
+        "What the training set of a model was sorted into without supervision: a probability per tile and cluster.",
+        ["pseudo labels", "clusters", "geoparquet"],
+    ),
+    "codes": (
+        "Hash codes of {rest}",
+        "Binary hash codes of tiles, a table per UTM zone. Tiles that look alike have codes that differ in few "
+        "bits: compare them by Hamming distance, and only codes of the same model.",
+        ["hash codes", "embeddings", "similarity search", "geoparquet"],
+    ),
+}
+
+
+def describe(
+    collection_id: str, item: pystac.Item, old: dict[str, Any] | None, item_ids: list[str]
+) -> dict[str, Any]:
+    """The record of a collection once an item is published in it.
+
+    Args:
+        collection_id: ``models`` or ``tiles-…``, ``labels-…``, ``codes-…``.
+        item: The new item: extent, licence and providers are carried over from it.
+        old: The record as it was; None for a new collection.
+        item_ids: The items that the record is to list, in order.
+    """
+    kind, _, rest = collection_id.partition("-")
+    title, description, keywords = _KINDS[kind]
+    old = old or {}
+    record: dict[str, Any] = {
+        "type": "Collection",
+        "stac_version": stac.STAC_VERSION,
+        "stac_extensions": [],
+        "id": collection_id,
+        "title": title.format(rest=rest),
+        "description": description,
+        "keywords": keywords,
+        "license": item.properties.get("license", "other"),
+        "providers": _merge_providers(
+            old.get("providers", []), item.properties.get("providers", [])
+        ),
+        "extent": _extent(old.get("extent"), item),
+        "links": [
+            stac.link("root", "../catalog.json"),
+            stac.link("parent", "../catalog.json"),
+            *_licence_links(old.get("links", []), item),
+        ],
+    }
+    if kind == "codes":
+        _describe_embeddings(record, item)
+    record["links"] += [stac.link("item", f"./{i}/{i}.json") for i in item_ids]
+    return record
+
+
+def _describe_embeddings(record: dict[str, Any], item: pystac.Item) -> None:
+    model, sensor = item.properties["rshash:model"], item.properties["rshash:sensor"]
+    record["stac_extensions"].append(stac.EMBEDDINGS)
+    record |= {
+        "emb:type": "chip",
+        "emb:dimensions": item.properties["rshash:bits"],
+        "data_type": "uint64",
+        "emb:chip_layout": {
+            "layout_type": "named_grid",
+            "grid_id": item.properties["rshash:grid"],
+        },
+    }
+    record["links"] += [
+        stac.link("emb:model", f"../models/{model}/{model}.json"),
+        stac.link("emb:source-data", f"../tiles-{sensor}/collection.json"),
+    ]
+
+
+def _merge_providers(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({provider["name"]: provider for provider in [*old, *new]}.values())
+
+
+def _licence_links(old: list[dict[str, Any]], item: pystac.Item) -> list[dict[str, Any]]:
+    new = [k.to_dict(transform_href=False) for k in item.links if k.rel == "license"]
+    return list({k["href"]: k for k in [*old, *new] if k["rel"] == "license"}.values())
+
+
+def _extent(old: dict[str, Any] | None, item: pystac.Item) -> dict[str, Any]:
+    boxes = [*(old["spatial"]["bbox"][:1] if old else []), *([item.bbox] if item.bbox else [])]
+    spans = [*(old["temporal"]["interval"][:1] if old else []), _interval(item)]
+    return {
+        "spatial": {"bbox": [_union(boxes)]},
+        "temporal": {"interval": [[min(s[0] for s in spans), max(s[1] for s in spans)]]},
+    }
+
+
+def _interval(item: pystac.Item) -> list[str]:
+    start = item.properties.get("start_datetime")
+    if start:
+        return [start, item.properties["end_datetime"]]
+    moment = item.datetime
+    assert isinstance(moment, datetime)
+    return [stac.timestamp(moment)] * 2
+
+
+def _union(boxes: list[list[float]]) -> list[float]:
+    if not boxes:
+        return [-180.0, -90.0, 180.0, 90.0]
+    crossing = any(west > east for west, _, east, _ in boxes)
+    west = -180.0 if crossing else min(box[0] for box in boxes)
+    east = 180.0 if crossing else max(box[2] for box in boxes)
+    return [west, min(box[1] for box in boxes), east, max(box[3] for box in boxes)]
