@@ -1,7 +1,8 @@
 """The catalogue: a static STAC catalogue in a folder, and the one primitive that publishes into it.
 
-Everything that outlives a run is an item with assets. Assets are immutable; a collection's ``collection.json``
-is the pointer that says which items are current, and it is switched last, by an atomic replace.
+Everything that outlives a run is an item with assets. Assets are immutable; a collection's
+``collection.json`` is the pointer that says which items are current, and it is switched last, by an
+atomic replace.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Catalogue:
         pointer = root / "catalog.json"
         if not pointer.is_file():
             raise CatalogueError(
-                f"{root} holds no catalogue (no catalog.json there): check --catalog or RSHASH_CATALOG, "
-                "or make a catalogue with `rshash ingest`."
+                f"{root} holds no catalogue (no catalog.json there): check --catalog or "
+                "RSHASH_CATALOG, or make a catalogue with `rshash ingest`."
             )
         if stac.read_json(pointer).get("id") != CATALOGUE_ID:
             raise CatalogueError(
@@ -144,18 +145,19 @@ class Catalogue:
     ) -> None:
         """Publishes an item whose assets are staged in its ``asset_folder``.
 
-        The assets are made durable and verified, then the item is written, then the collection's pointer is
-        switched. A crash at any point leaves what was published readable.
+        The assets are made durable and verified, then the item is written, then the collection's
+        pointer is switched. A crash at any point leaves what was published readable.
 
         Args:
             collection_id: The collection, made if need be.
-            item: The item; the hrefs of its assets are relative to its folder. Sizes and checksums are added.
+            item: The item; the hrefs of its assets are relative to its folder. Sizes and checksums
+                are added.
             verify: Called with the folder before anything points to it; raises to refuse it.
             supersedes: ID of the current item that this is a new version of.
 
         Raises:
-            CatalogueError: The item is published already, an asset is missing, or another run has superseded
-                the same item meanwhile.
+            CatalogueError: The item is published already, an asset is missing, or another run has
+                superseded the same item meanwhile.
         """
         folder = self.root / collection_id / item.id
         self._check_unpublished(collection_id, item.id)
@@ -176,8 +178,9 @@ class Catalogue:
         """What is published: a row per current item.
 
         Returns:
-            Rows of collection, item, kind (``tiles``, ``models``, ``labels`` or ``codes``), version, rows, bits,
-            datetime (when it was published) and size (bytes); None where a column does not apply.
+            Rows of collection, item, kind (``tiles``, ``models``, ``labels`` or ``codes``),
+            version, rows, bits, datetime (when it was published) and size (bytes); None where a
+            column does not apply.
         """
         return [
             _row(collection_id, item)
@@ -192,7 +195,7 @@ class Catalogue:
         old = stac.read_json(path) if path.exists() else None
         current = [i for i in (_listed(old) if old else []) if i != supersedes]
         if collection_id not in self.collections():
-            # A reader never follows a link to nothing: the collection is there, empty, before it is linked.
+            # A reader never follows a link to nothing: the collection is there before it is linked.
             stac.write_json(path, describe(collection_id, item, old, current))
             catalog = stac.read_json(self.root / "catalog.json")
             catalog["links"].append(stac.link("child", f"./{collection_id}/collection.json"))
@@ -206,9 +209,7 @@ class Catalogue:
             if record["properties"].get("deprecated"):
                 return
             record["properties"]["deprecated"] = True
-            record["links"].append(
-                stac.link("successor-version", f"../{successor}/{successor}.json")
-            )
+            record["links"].append(_version_link("successor-version", successor))
             stac.write_json(path, record)
             older = [k for k in record["links"] if k["rel"] == "predecessor-version"]
             successor, item_id = item_id, Path(older[0]["href"]).stem if older else ""
@@ -222,15 +223,15 @@ class Catalogue:
     def _check_unpublished(self, collection_id: str, item_id: str) -> None:
         if self._is_published(collection_id, item_id):
             raise CatalogueError(
-                f"Item {item_id!r} is published already in {collection_id!r}, and what is published is never "
-                "changed: publish under a new ID."
+                f"Item {item_id!r} is published already in {collection_id!r}, and what is "
+                "published is never changed: publish under a new ID."
             )
 
     def _check_current(self, collection_id: str, item_id: str | None) -> None:
         if item_id is not None and item_id not in self.item_ids(collection_id):
             raise CatalogueError(
-                f"Item {item_id!r} is no longer current in {collection_id!r}: another run has published a "
-                "newer version meanwhile. Run again on top of that."
+                f"Item {item_id!r} is no longer current in {collection_id!r}: another run has "
+                "published a newer version meanwhile. Run again on top of that."
             )
 
     def _pointer(self, collection_id: str) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def _empty_catalog() -> dict[str, Any]:
         "stac_version": stac.STAC_VERSION,
         "id": CATALOGUE_ID,
         "title": "Hash codes of satellite imagery",
-        "description": "Observed tiles, trained models, their labels and the hash codes of every tile.",
+        "description": "Observed tiles, trained models and the hash codes of every tile.",
         "links": [stac.link("root", "./catalog.json")],
     }
 
@@ -276,9 +277,7 @@ def _item_record(item: pystac.Item, collection_id: str, supersedes: str | None) 
         stac.link("collection", "../collection.json"),
     ]
     if supersedes is not None:
-        record["links"].append(
-            stac.link("predecessor-version", f"../{supersedes}/{supersedes}.json")
-        )
+        record["links"].append(_version_link("predecessor-version", supersedes))
     record["collection"] = collection_id
     record["properties"].setdefault("created", stac.timestamp())
     record["properties"].setdefault("version", "1")
@@ -293,7 +292,7 @@ def _describe_files(item: pystac.Item, folder: Path) -> None:
         path = folder / asset.href
         if not path.exists():
             raise CatalogueError(
-                f"Asset {key!r} of item {item.id!r} is missing: stage it at {path} before publishing."
+                f"Asset {key!r} of item {item.id!r} is missing: stage it at {path}, then publish."
             )
         if path.is_dir():
             size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
@@ -315,6 +314,10 @@ def _row(collection_id: str, item: pystac.Item) -> dict[str, Any]:
         "datetime": item.properties.get("created"),
         "size": sum(sizes),
     }
+
+
+def _version_link(rel: str, item_id: str) -> dict[str, str]:
+    return stac.link(rel, f"../{item_id}/{item_id}.json")
 
 
 def _listed(pointer: dict[str, Any]) -> list[str]:

@@ -64,7 +64,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replaces a STAC record in one step: a reader sees the old or the new one, also after a crash."""
+    """Replaces a STAC record in one step: a reader sees the old or the new one, crash or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.staged")
     with staged.open("w") as file:

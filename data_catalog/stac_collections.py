@@ -12,8 +12,8 @@ from data_catalog import stac
 _KINDS = {
     "tiles": (
         "Observed tiles: {rest}",
-        "Pixels of one sensor on the tile grid: a segment for every run that read new scenes. The newest valid "
-        "row of a tile over all segments is its current observation.",
+        "Pixels of one sensor on the tile grid: a segment for every run that read new scenes. "
+        "The newest valid row of a tile over all segments is its current observation.",
         ["tiles", "reflectance", "satellite imagery", "zarr"],
     ),
     "models": (
@@ -23,13 +23,14 @@ _KINDS = {
     ),
     "labels": (
         "Pseudo multi-labels of {rest}",
-        "What the training set of a model was sorted into without supervision: a probability per tile and cluster.",
+        "What a model's training set was sorted into without supervision: a probability for each "
+        "tile and cluster.",
         ["pseudo labels", "clusters", "geoparquet"],
     ),
     "codes": (
         "Hash codes of {rest}",
-        "Binary hash codes of tiles, a table per UTM zone. Tiles that look alike have codes that differ in few "
-        "bits: compare them by Hamming distance, and only codes of the same model.",
+        "Binary hash codes of tiles, a table per UTM zone. Tiles that look alike have codes that "
+        "differ in few bits: compare them by Hamming distance, and only codes of the same model.",
         ["hash codes", "embeddings", "similarity search", "geoparquet"],
     ),
 }
@@ -49,6 +50,9 @@ def describe(
     kind, _, rest = collection_id.partition("-")
     title, description, keywords = _KINDS[kind]
     old = old or {}
+    providers = _merge(old.get("providers", []), item.properties.get("providers", []), "name")
+    licences = [k.to_dict(transform_href=False) for k in item.links if k.rel == "license"]
+    old_licences = [k for k in old.get("links", []) if k["rel"] == "license"]
     record: dict[str, Any] = {
         "type": "Collection",
         "stac_version": stac.STAC_VERSION,
@@ -58,14 +62,12 @@ def describe(
         "description": description,
         "keywords": keywords,
         "license": item.properties.get("license", "other"),
-        "providers": _merge_providers(
-            old.get("providers", []), item.properties.get("providers", [])
-        ),
+        "providers": providers,
         "extent": _extent(old.get("extent"), item),
         "links": [
             stac.link("root", "../catalog.json"),
             stac.link("parent", "../catalog.json"),
-            *_licence_links(old.get("links", []), item),
+            *_merge(old_licences, licences, "href"),
         ],
     }
     if kind == "codes":
@@ -92,13 +94,8 @@ def _describe_embeddings(record: dict[str, Any], item: pystac.Item) -> None:
     ]
 
 
-def _merge_providers(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({provider["name"]: provider for provider in [*old, *new]}.values())
-
-
-def _licence_links(old: list[dict[str, Any]], item: pystac.Item) -> list[dict[str, Any]]:
-    new = [k.to_dict(transform_href=False) for k in item.links if k.rel == "license"]
-    return list({k["href"]: k for k in [*old, *new] if k["rel"] == "license"}.values())
+def _merge(old: list[dict[str, Any]], new: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    return list({record[key]: record for record in [*old, *new]}.values())
 
 
 def _extent(old: dict[str, Any] | None, item: pystac.Item) -> dict[str, Any]:
