@@ -35,21 +35,29 @@ class Catalogue:
 
     @classmethod
     def create(cls, path: str | Path) -> Catalogue:
-        """Makes an empty catalogue, or opens the one that is there.
+        """Makes an empty catalogue in a new or empty folder.
 
         Raises:
-            CatalogueError: The path is a file, or a folder that holds other things.
+            CatalogueError: The path is a file, or a folder that is not empty.
         """
         root = Path(path).expanduser().resolve()
-        if (root / "catalog.json").exists():
-            return cls.open(root)
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise CatalogueError(
-                f"{root} is not empty and holds no catalogue: name an empty or a new folder."
+                f"{root} is not an empty folder: a new catalogue needs an empty or a new one."
             )
         root.mkdir(parents=True, exist_ok=True)
         stac.write_json(root / "catalog.json", _empty_catalog())
         return cls(root)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path) -> Catalogue:
+        """Opens the catalogue at a path, or makes one where there is none.
+
+        Raises:
+            CatalogueError: The path holds something else.
+        """
+        root = Path(path).expanduser().resolve()
+        return cls.open(root) if (root / "catalog.json").exists() else cls.create(root)
 
     @classmethod
     def open(cls, path: str | Path) -> Catalogue:
@@ -112,18 +120,10 @@ class Catalogue:
             )
         return pystac.Item.from_dict(stac.read_json(path), href=str(path))
 
-    def latest_model_id(self) -> str:
-        """ID of the model that was published last.
-
-        Raises:
-            CatalogueError: No model is published.
-        """
+    def latest_model_id(self) -> str | None:
+        """ID of the model that was published last; None where there is none."""
         models = self.item_ids(MODELS)
-        if not models:
-            raise CatalogueError(
-                f"No model is published in {self.root}: train one with `rshash train`."
-            )
-        return models[-1]
+        return models[-1] if models else None
 
     def asset_folder(self, collection_id: str, item_id: str) -> Path:
         """The folder to stage an item's assets in, made if need be; a half-done one is kept.
