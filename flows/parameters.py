@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -11,6 +12,9 @@ from data_catalog.areas import parse_area, parse_period
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor
 from rshash.codes import check_bits
+
+
+P = TypeVar("P", bound="Parameters")
 
 
 def _default_catalog() -> str:
@@ -33,10 +37,18 @@ def _checked_sensors(sensors: list[str]) -> list[str]:
     return list(dict.fromkeys(sensors))
 
 
-class CatalogParameters(BaseModel):
-    """Where the catalogue is."""
+class Parameters(BaseModel):
+    """Root of all parameter models."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid")
+
+    def narrowed_to(self, model: type[P]) -> P:
+        """The same settings as another model that has a part of the fields."""
+        return model.model_validate(self.model_dump(include=set(model.model_fields)))
+
+
+class CatalogParameters(Parameters):
+    """Where the catalogue is."""
 
     catalog: str = Field(
         default_factory=_default_catalog,
@@ -87,6 +99,14 @@ class IngestParameters(SensorParameters):
         le=1.0,
         title="Minimum clear fraction",
         description="A tile needs this share of clear pixels to be valid.",
+    )
+
+
+class IngestFlowParameters(IngestParameters):
+    """Which imagery becomes tiles, or would."""
+
+    plan: bool = Field(
+        False, title="Plan only", description="Tell what would be read, and read nothing."
     )
 
 
@@ -143,3 +163,21 @@ class RehashParameters(CatalogParameters):
 
 class NightlyParameters(IngestParameters, TrainParameters, RehashParameters):
     """A night: what is new becomes tiles, what changed gets new codes; a first night also trains."""
+
+
+class SimilarParameters(CatalogParameters):
+    """Where to look for similar tiles, and how many to show."""
+
+    k: int = Field(10, ge=1, le=10_000, title="Number", description="How many tiles to show.")
+    minimum_distance: float = Field(
+        0.0,
+        ge=0.0,
+        title="Minimum distance (m)",
+        description="Leave out tiles nearer than this: neighbours look alike and are no discovery.",
+    )
+    model: str | None = Field(
+        None, title="Model", description="Model ID. Without it: the newest published model."
+    )
+    picture: Path | None = Field(
+        None, title="Picture", description="Also write the tiles as a PNG picture to this file."
+    )

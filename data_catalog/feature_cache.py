@@ -1,0 +1,88 @@
+"""Features of published observations, computed once per extractor and segment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.observations import read_tiles
+from rshash.features import Extractor
+
+BATCH_TILES = 256
+
+
+def observation_features(
+    catalogue: Catalogue,
+    sensor: str,
+    observations: gpd.GeoDataFrame,
+    extractor: Extractor,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Features of observations, one row each, in their order.
+
+    What was computed before is read from the catalogue's ``.cache`` folder, which may be deleted at any time:
+    segments are immutable, so a cached row never goes stale.
+
+    Args:
+        catalogue: Holds the observations' segments.
+        sensor: Sensor ID.
+        observations: As :func:`~data_catalog.observations.current_observations` returns them.
+        extractor: Turns float32 reflectance ``(n, band, y, x)`` into features.
+        advance: Called with the number of tiles done since the last call.
+
+    Returns:
+        float32, ``(len(observations), extractor.dimensions)``.
+    """
+    features = np.empty((len(observations), extractor.dimensions), np.float32)
+    segments = observations["segment_id"].to_numpy()
+    for segment_id in np.unique(segments):
+        at = np.flatnonzero(segments == segment_id)
+        rows = observations["row"].to_numpy()[at]
+        cache = _SegmentFeatures(catalogue.root / ".cache" / "features", extractor, segment_id)
+        missing = at[~cache.holds(rows)]
+        if advance:
+            advance(len(at) - len(missing))
+        for start in range(0, len(missing), BATCH_TILES):
+            batch = observations.iloc[missing[start : start + BATCH_TILES]]
+            tiles = read_tiles(catalogue, sensor, batch, extractor.bands)
+            cache.add(batch["row"].to_numpy(), extractor(tiles))
+            if advance:
+                advance(len(batch))
+        if len(missing):
+            cache.save()
+        features[at] = cache.take(rows)
+    return features
+
+
+class _SegmentFeatures:
+    def __init__(self, folder: Path, extractor: Extractor, segment_id: str) -> None:
+        self._path = folder / extractor.id / f"{segment_id}.npz"
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
+        self._features = np.empty((0, extractor.dimensions), np.float32)
+        if self._path.exists():
+            with np.load(self._path, allow_pickle=False) as saved:
+                self._rows, self._features = saved["rows"], saved["features"]
+
+    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.isin(rows, self._rows)
+
+    def add(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
+        self._rows = np.concatenate([self._rows, rows])
+        self._features = np.concatenate([self._features, features])
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        order = np.argsort(self._rows)
+        return self._features[order[np.searchsorted(self._rows, rows, sorter=order)]]
+
+    def save(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_name(f"{uuid4().hex}.npz")
+        np.savez(part, rows=self._rows, features=self._features)
+        os.replace(part, self._path)

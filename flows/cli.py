@@ -1,0 +1,213 @@
+"""The command line: every command's options are the fields of a parameter model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from flows.parameters import (
+    CatalogParameters,
+    IngestFlowParameters,
+    NightlyParameters,
+    RehashParameters,
+    SimilarParameters,
+    TrainParameters,
+)
+from rshash.errors import RshashError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+# A flow's own messages go to the Prefect server; the terminal shows progress and results.
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+app = App(
+    name="rshash",
+    help="Similarity search over satellite imagery that keeps itself up to date.",
+    help_format="markdown",
+    default_parameter=Parameter(negative=(), consume_multiple=True),
+)
+Flat = Parameter(name="*")
+console = Console()
+
+
+@app.command
+def ingest(parameters: Annotated[IngestFlowParameters, Flat]) -> None:
+    """Fetch new imagery of an area as co-registered tiles.
+
+    Only what the catalogue has not seen yet is read, so a run that was cut off is simply started again.
+
+    **Example**: Sentinel-2 and Landsat around Tübingen, summer 2024
+
+        rshash ingest --area 8.9,48.4,9.3,48.6 --period 2024-06-01/2024-08-31
+    """
+    from flows.ingest import ingest as run
+
+    _print_rows(run(parameters), "Plan" if parameters.plan else "Ingested")
+
+
+@app.command
+def train(parameters: Annotated[TrainParameters, Flat]) -> None:
+    """Learn a hashing model from the catalogue's tiles and publish it.
+
+    **Example**: 128-bit codes of Sentinel-2 tiles, learned together with Landsat
+
+        rshash train --bits 128 --sensors sentinel-2-l2a landsat-c2-l2
+    """
+    from flows.train import train as run
+
+    print(run(parameters))
+
+
+@app.command
+def rehash(parameters: Annotated[RehashParameters, Flat]) -> None:
+    """Make and publish codes for tiles that are new or changed.
+
+    **Example**
+
+        rshash rehash --catalog catalogue
+    """
+    from flows.rehash import rehash as run
+
+    _print_rows(run(parameters), "Code tables published")
+
+
+@app.command
+def nightly(parameters: Annotated[NightlyParameters, Flat]) -> None:
+    """Run a night: ingest what is new, re-hash what changed, publish.
+
+    The first night in a catalogue also trains a model.
+
+    **Example**: the last 30 days around Tübingen
+
+        rshash nightly --area 8.9,48.4,9.3,48.6 --period P30D
+    """
+    from flows.nightly import nightly as run
+
+    report = run(parameters)
+    _print_rows(report["ingested"], "Ingested")
+    _print_rows(report["published"], "Code tables published")
+
+
+@app.command
+def similar(tile_id: str, /, parameters: Annotated[SimilarParameters, Flat]) -> None:
+    """Find the places that look most like a tile.
+
+    Args:
+        tile_id: Tile ID, such as UTM1920-32N_0177_2891; `rshash tile LON LAT` tells a place's.
+        parameters: Where to look and how many to show.
+
+    **Example**: the 12 most similar tiles, at least 5 km away, as a picture
+
+        rshash similar UTM1920-32N_0177_2891 -k 12 --minimum-distance 5000 --picture similar.png
+    """
+    from data_catalog.catalogue import Catalogue
+    from data_catalog.grid import parse_tile_id
+    from data_catalog.query import open_codes
+
+    parse_tile_id(tile_id)
+    catalogue = Catalogue.open(parameters.catalog)
+    codes = open_codes(catalogue, parameters.model)
+    result = codes.similar(
+        tile_id, parameters.k, minimum_distance_m=parameters.minimum_distance
+    )
+    _print_result(tile_id, result, codes.bits)
+    if parameters.picture:
+        from data_catalog.pictures import retrieval_sheet
+
+        retrieval_sheet(catalogue, codes, result, parameters.picture)
+        print(f"Picture: {parameters.picture}")
+
+
+@app.command
+def tile(lon: float, lat: float, /, *, size: int = 1920) -> None:
+    """Tell the ID of the tile that a place belongs to.
+
+    Args:
+        lon: Longitude, degrees east.
+        lat: Latitude, degrees north.
+        size: Tile size, metres.
+
+    **Example**
+
+        rshash tile 9.06 48.52
+    """
+    from data_catalog.grid import tile_at
+
+    print(tile_at(lon, lat, size).id)
+
+
+@app.command
+def catalog(parameters: Annotated[CatalogParameters, Flat]) -> None:
+    """List what is published, with versions.
+
+    **Example**
+
+        rshash catalog --catalog catalogue
+    """
+    from data_catalog.catalogue import Catalogue
+
+    _print_rows(Catalogue.open(parameters.catalog).list(), f"Published in {parameters.catalog}")
+
+
+@app.command
+def demo(*, folder: Path = Path("demo"), small: bool = False) -> None:
+    """Show it all on an embedded world: two nights, and a query by tile ID.
+
+    Args:
+        folder: Where the world, the catalogue and the picture go; an earlier demo there is replaced.
+        small: A quarter of the world, for a quick look.
+
+    **Example**
+
+        rshash demo --folder demo
+    """
+    from flows.demo import run_demo
+
+    run_demo(folder, small)
+
+
+def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
+    if not rows:
+        print(f"{title}: nothing")
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    console.print(table)
+
+
+def _print_result(tile_id: str, result: gpd.GeoDataFrame, bits: int) -> None:
+    table = Table(title=f"Most similar to {tile_id}", title_justify="left")
+    for column in ("tile ID", f"Hamming distance (of {bits})", "km away", "longitude", "latitude"):
+        table.add_column(column, justify="left" if column == "tile ID" else "right")
+    for row in result.itertuples():
+        table.add_row(
+            row.tile_id,
+            str(row.distance),
+            f"{row.distance_m / 1000:.1f}",
+            f"{row.lon:.4f}",
+            f"{row.lat:.4f}",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point: bad input ends with a clear message and exit status 2."""
+    try:
+        app(exit_on_error=True, print_error=True)
+    except (RshashError, ValidationError) as error:
+        print(f"rshash: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

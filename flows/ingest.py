@@ -1,0 +1,91 @@
+"""The ingest flow: from a STAC search to segments of co-registered tiles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.ingest import IngestPlan, ingest_block, plan_ingest, publish_segment
+from flows.parameters import IngestFlowParameters
+from flows.progress import Progress
+
+READERS = 4
+"""Threads that read blocks at once; each keeps several requests in flight."""
+
+TASKS_AT_MOST = 64
+"""Blocks are batched into this many tasks at the most: bookkeeping costs milliseconds a task."""
+
+
+@task(task_run_name="plan {sensor}", retries=2, retry_delay_seconds=[5, 30])
+def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> Path | None:
+    """Searches one sensor's scenes and saves what is to be read; None where nothing is new."""
+    catalogue = Catalogue.open_or_create(parameters.catalog)
+    plan = plan_ingest(
+        catalogue,
+        parameters.source,
+        sensor,
+        parameters.area,
+        parameters.period,
+        tile_size=parameters.tile_size,
+        minimum_clear=parameters.minimum_clear,
+    )
+    return None if plan.is_empty else plan.save(catalogue)
+
+
+@task(task_run_name="read {sensor}, {block_ids[0]} …", retries=2, retry_delay_seconds=10)
+def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[str, Any]:
+    """Reads and writes a batch of blocks; counts their tiles by state and reason."""
+    counts: Counter[str] = Counter()
+    for block_id in block_ids:
+        report = ingest_block(plan_folder, block_id)
+        counts.update(valid=report.valid, invalid=report.invalid)
+        counts.update(report.reasons)
+    return {"blocks": len(block_ids), "counts": dict(counts)}
+
+
+@task(task_run_name="publish segment of {sensor}")
+def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
+    """Publishes what was read as one segment."""
+    return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
+
+
+@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=READERS))
+def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
+    """Fetches new imagery of an area as co-registered tiles.
+
+    Returns:
+        One row per sensor: what was planned and what became of it.
+    """
+    folders = {sensor: plan_sensor(parameters, sensor) for sensor in parameters.sensors}
+    report = [
+        {"sensor": sensor, **(IngestPlan.load(folder).summary() if folder else {"new scenes": 0})}
+        for sensor, folder in folders.items()
+    ]
+    create_table_artifact(table=report, description="# Plan: what is new and will be read")
+    if parameters.plan:
+        return report
+    for row, folder in zip(report, folders.values(), strict=True):
+        if folder:
+            row.update(_ingest_sensor(parameters.catalog, str(row["sensor"]), folder))
+    create_table_artifact(table=report, description="# Ingested")
+    return report
+
+
+def _ingest_sensor(catalog: str, sensor: str, plan_folder: Path) -> dict[str, Any]:
+    block_ids = IngestPlan.load(plan_folder).block_ids
+    size = -(-len(block_ids) // TASKS_AT_MOST)
+    batches = [block_ids[i : i + size] for i in range(0, len(block_ids), size)]
+    counts: Counter[str] = Counter()
+    with Progress(f"read {sensor}", len(block_ids), "blocks") as progress:
+        for future in as_completed([read_blocks.submit(plan_folder, sensor, b) for b in batches]):
+            done = future.result()
+            counts.update(done["counts"])
+            progress.advance(done["blocks"])
+    return {"segment": publish(catalog, sensor, plan_folder), **counts}

@@ -1,0 +1,73 @@
+"""Progress that people see: a bar or lines on the terminal, an artifact on the run's page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+ARTIFACT_SECONDS = 2.0
+"""Shortest time between two updates of an artifact: each is a request to the server."""
+
+
+class Progress:
+    """Shows how far a stage is.
+
+    Args:
+        title: What is being done, such as ``"read sentinel-2-l2a"``.
+        total: How many units there are.
+        unit: Name of the units, in the plural.
+    """
+
+    def __init__(self, title: str, total: int, unit: str = "tiles") -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, 0
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("  {task.description:<34}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._plain = not console.is_terminal
+        self._artifact: UUID | None = None
+        self._updated = 0.0
+        self._said = -1
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        self._task = self._bar.add_task(self.title, total=self.total)
+        if FlowRunContext.get() or TaskRunContext.get():
+            self._artifact = create_progress_artifact(0.0, description=self.title)
+        return self
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        """Counts units as done; a note such as the loss is shown beside the title."""
+        self.done += units
+        self._bar.update(self._task, completed=self.done, description=f"{self.title} {note}".strip())
+        percent = 100.0 * self.done / max(self.total, 1)
+        if self._plain and int(percent) // 25 > self._said:
+            self._said = int(percent) // 25
+            print(f"  {self.title}: {self.done}/{self.total} {self.unit} {note}", file=sys.stderr)
+        if self._artifact and time.monotonic() - self._updated > ARTIFACT_SECONDS:
+            self._updated = time.monotonic()
+            update_progress_artifact(self._artifact, progress=min(percent, 100.0))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._artifact and error is None:
+            update_progress_artifact(self._artifact, progress=100.0)

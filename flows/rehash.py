@@ -1,0 +1,51 @@
+"""The rehash flow: new codes for tiles whose newest observation changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import code_rows, publish_code_tables, stale_observations
+from data_catalog.feature_cache import observation_features
+from data_catalog.models import load_model
+from data_catalog.observations import current_observations
+from flows.parameters import RehashParameters
+from flows.progress import Progress
+from rshash.evaluation import check_codes
+
+
+@task(task_run_name="encode with {model_id}")
+def encode(catalog: str, model_id: str | None, minimum_distinct: float) -> list[dict[str, Any]]:
+    """Encodes the tiles that changed, checks the codes, and publishes the zones they are in."""
+    catalogue = Catalogue.open(catalog)
+    model = load_model(catalogue, model_id)
+    observations = stale_observations(
+        catalogue, model.model_id, current_observations(catalogue, model.primary_sensor)
+    )
+    with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
+        features = observation_features(
+            catalogue, model.primary_sensor, observations, model.extractor, progress.advance
+        )
+    rows = code_rows(observations, model.encode_features(features))
+    return publish_code_tables(
+        catalogue, model, rows, check=lambda codes: check_codes(codes, model.bits, minimum_distinct)
+    )
+
+
+@flow(name="rehash")
+def rehash(parameters: RehashParameters) -> list[dict[str, Any]]:
+    """Makes and publishes codes for new and changed tiles.
+
+    Returns:
+        One row per zone that got a new code table: its item, version, and how many tiles changed.
+
+    Raises:
+        CatalogueError: There is no catalogue, or no model of that ID.
+        CodeError: The codes failed the quality gate; nothing was published.
+    """
+    report = encode(parameters.catalog, parameters.model, parameters.minimum_distinct)
+    create_table_artifact(table=report, description="# Code tables published")
+    return report

@@ -1,0 +1,79 @@
+"""A real Prefect server of one's own, for as long as a demo or a test lasts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rshash.errors import RshashError
+
+START_SECONDS = 90.0
+
+
+@contextmanager
+def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
+    """Runs a Prefect server on loopback; ``PREFECT_API_URL`` names it to flows that start later.
+
+    Args:
+        home: Folder of the server's database and log.
+        port: Port to listen on; without it, 4200 where that is free, else any.
+
+    Yields:
+        The address of its UI.
+
+    Raises:
+        RshashError: The server did not answer in time; the message names its log.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    address = f"http://127.0.0.1:{port or _free_port(4200)}"
+    os.environ.update(
+        PREFECT_HOME=str(home.absolute()),
+        PREFECT_API_URL=f"{address}/api",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE="200",
+        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE="200",
+    )
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", address.rsplit(":", 1)[1]]
+    log = home / "server.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_healthy(server, address, log)
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/api/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise RshashError(f"The Prefect server did not start at {address}: its log is {log}.")
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise RshashError("No port is free on 127.0.0.1.")

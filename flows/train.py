@@ -1,0 +1,139 @@
+"""The train flow: from published observations to a published hashing model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.feature_cache import observation_features
+from data_catalog.grid import parse_tile_id
+from data_catalog.observations import current_observations
+from data_catalog.models import publish_model, publish_pseudo_labels
+from data_catalog.sensors import get_sensor
+from flows.parameters import TrainParameters
+from flows.progress import Progress
+from rshash.features import Extractor, make_extractor
+from rshash.model import build_model
+from rshash.mrhash import MrHashSettings, check_training_set, train_mrhash
+from rshash.mrhash import Progress as Epoch
+from rshash.mrhash import MrHashTraining
+
+TIMM_BANDS = ["red", "green", "blue"]
+
+
+def extractor_spec(parameters: TrainParameters, sensor: str) -> dict[str, Any]:
+    """The feature extractor that the parameters ask for, for one sensor's bands."""
+    if parameters.extractor == "mosaiks":
+        return {"kind": "mosaiks", "bands": list(get_sensor(sensor).bands)}
+    return {
+        "kind": "timm",
+        "bands": TIMM_BANDS,
+        "architecture": parameters.timm_architecture,
+        "checkpoint": parameters.timm_checkpoint,
+        "options": parameters.timm_options,
+        "reflectance_range": [0.0, parameters.reflectance_ceiling],
+    }
+
+
+@task(task_run_name="features of {sensor}")
+def extract_features(parameters: TrainParameters, sensor: str) -> int:
+    """Computes the features that are not cached yet; returns how many tiles have some."""
+    catalogue = Catalogue.open(parameters.catalog)
+    observations = current_observations(catalogue, sensor)
+    with Progress(f"features {sensor}", len(observations)) as progress:
+        observation_features(
+            catalogue, sensor, observations, _extractor(parameters, sensor), progress.advance
+        )
+    return len(observations)
+
+
+@task
+def learn(parameters: TrainParameters) -> str:
+    """Learns a model from cached features and publishes it with its pseudo-labels."""
+    catalogue = Catalogue.open(parameters.catalog)
+    primary, *secondary = parameters.sensors
+    tiles = current_observations(catalogue, primary)
+    extractor = _extractor(parameters, primary)
+    sources = [observation_features(catalogue, primary, tiles, extractor)]
+    sources += [_features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary]
+    training = _train(sources, _settings(parameters))
+    model = build_model(
+        training,
+        extractor,
+        primary_sensor=primary,
+        secondary_sensors=secondary,
+        tile_size=parse_tile_id(tiles["tile_id"].iloc[0]).size,
+    )
+    publish_model(catalogue, model)
+    publish_pseudo_labels(
+        catalogue, model.model_id, list(tiles["tile_id"]), training.probabilities
+    )
+    _report_losses(model.model_id, training)
+    return model.model_id
+
+
+def _extractor(parameters: TrainParameters, sensor: str) -> Extractor:
+    return make_extractor(extractor_spec(parameters, sensor))
+
+
+def _settings(parameters: TrainParameters) -> MrHashSettings:
+    return MrHashSettings(
+        bits=parameters.bits, clusters=parameters.clusters, seed=parameters.seed
+    )
+
+
+def _features_of(
+    catalogue: Catalogue, parameters: TrainParameters, sensor: str, tile_ids: pd.Series[str]
+) -> NDArray[np.float32]:
+    observations = current_observations(catalogue, sensor)
+    extractor = _extractor(parameters, sensor)
+    found = observation_features(catalogue, sensor, observations, extractor)
+    frame = pd.DataFrame(found, index=observations["tile_id"])
+    return frame.reindex(tile_ids).to_numpy(np.float32)
+
+
+def _train(sources: list[NDArray[np.float32]], settings: MrHashSettings) -> MrHashTraining:
+    epochs = settings.autoencoder_epochs + settings.hashing_epochs
+    with Progress("learn", epochs, "epochs") as progress:
+        return train_mrhash(
+            sources, settings, lambda epoch: progress.advance(1, _loss_note(epoch))
+        )
+
+
+def _loss_note(epoch: Epoch) -> str:
+    return f"{epoch.stage} loss {epoch.loss:.3g}"
+
+
+def _report_losses(model_id: str, training: MrHashTraining) -> None:
+    rows = [
+        f"| {stage} | {len(losses)} | {losses[0]:.4g} | {losses[-1]:.4g} |"
+        for stage, losses in training.losses.items()
+    ]
+    table = "| stage | epochs | first loss | last loss |\n|---|---|---|---|\n" + "\n".join(rows)
+    create_markdown_artifact(f"# Model {model_id}\n\n{table}\n", description="Training")
+
+
+@flow(name="train")
+def train(parameters: TrainParameters) -> str:
+    """Learns a hashing model from the published tiles.
+
+    Returns:
+        The model ID.
+
+    Raises:
+        CatalogueError: There is no catalogue, or no tiles of the primary sensor.
+        TrainingError: There are too few tiles for the number of clusters.
+    """
+    catalogue = Catalogue.open(parameters.catalog)
+    check_training_set(
+        len(current_observations(catalogue, parameters.sensors[0])), _settings(parameters)
+    )
+    for sensor in parameters.sensors:
+        extract_features(parameters, sensor)
+    return learn(parameters)
