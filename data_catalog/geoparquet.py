@@ -1,0 +1,57 @@
+"""GeoParquet 1.1: tables with WKB geometries, a bounding box per row, and attribution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from data_catalog.geometry import bounding_boxes, within_world
+
+ROW_GROUP_ROWS = 100_000
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_geoparquet(path: Path, frame: gpd.GeoDataFrame, metadata: Mapping[str, str]) -> None:
+    """Writes a table of tiles, with zstd and in row groups of 100,000.
+
+    Args:
+        path: The file.
+        frame: Any columns, and ``geometry``: one-piece footprints, longitude and latitude.
+        metadata: Goes into the file's key-value metadata, such as the attribution.
+    """
+    footprints = frame.geometry.to_numpy()
+    cut = np.array([within_world(g) for g in footprints], object)
+    table = pa.Table.from_pandas(frame.drop(columns="geometry"), preserve_index=False)
+    table = table.append_column("geometry", pa.array(shapely.to_wkb(cut), pa.binary()))
+    boxes = bounding_boxes(footprints)
+    corners = [pa.array(boxes[:, i]) for i in range(4)]
+    table = table.append_column("bbox", pa.StructArray.from_arrays(corners, names=list(CORNERS)))
+    geo = json.dumps(_geo_metadata(cut))
+    table = table.replace_schema_metadata({**metadata, "geo": geo})
+    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+
+
+def read_geoparquet(path: Path) -> gpd.GeoDataFrame:
+    """Reads a table with its geometries; the ``bbox`` column is left out."""
+    return gpd.read_parquet(path).drop(columns="bbox")
+
+
+def _geo_metadata(geometries: Any) -> dict[str, Any]:
+    column = {
+        "encoding": "WKB",
+        "geometry_types": sorted({g.geom_type for g in geometries}),
+        "edges": "planar",
+        "covering": {"bbox": {corner: ["bbox", corner] for corner in CORNERS}},
+    }
+    if len(geometries):
+        column["bbox"] = shapely.total_bounds(geometries).tolist()
+    # Without a "crs" a column is in OGC:CRS84: longitude, latitude on WGS 84.
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
