@@ -1,0 +1,29 @@
+"""Signed addresses are secrets: what is logged, raised or stored holds none."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+_QUERY = re.compile(r"(\b(?:https?|s3|gs|az|abfs)://[^\s?'\"<>]+)\?[^\s'\"<>]*")
+_READERS = ("rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base", "odc.loader._rio")
+
+
+def redacted(text: str) -> str:
+    """The text with every address cut before its query, where signatures are."""
+    return _QUERY.sub(r"\1", text)
+
+
+class _Redaction(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keeps every record, without queries of addresses."""
+        record.msg, record.args = redacted(record.getMessage()), ()
+        return True
+
+
+def redact_reader_logs() -> None:
+    """Makes the libraries that read imagery log addresses without their queries; once is enough."""
+    for name in _READERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _Redaction) for f in logger.filters):
+            logger.addFilter(_Redaction())
