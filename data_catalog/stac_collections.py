@@ -8,6 +8,7 @@ from typing import Any
 import pystac
 
 from data_catalog import stac
+from data_catalog.licences import attribution, merge_sources
 
 _KINDS = {
     "tiles": (
@@ -52,6 +53,9 @@ def describe(
     old = old or {}
     providers = _merge(old.get("providers", []), item.properties.get("providers", []), "name")
     licences = [k.to_dict(transform_href=False) for k in item.links if k.rel == "license"]
+    sources = merge_sources(
+        old.get("rshash:sources", {}), item.properties.get("rshash:sources", {})
+    )
     old_licences = [k for k in old.get("links", []) if k["rel"] == "license"]
     record: dict[str, Any] = {
         "type": "Collection",
@@ -63,6 +67,8 @@ def describe(
         "keywords": keywords,
         "license": item.properties.get("license", "other"),
         "providers": providers,
+        "attribution": attribution(sources),
+        "rshash:sources": sources,
         "extent": _extent(old.get("extent"), item),
         "links": [
             stac.link("root", "../catalog.json"),
