@@ -39,10 +39,11 @@ console = Console()
 
 
 @app.command
-def ingest(parameters: Annotated[IngestFlowParameters, Flat]) -> None:
+def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
     """Fetch new imagery of an area as co-registered tiles.
 
-    Only what the catalogue has not seen yet is read, so a run that was cut off is simply started again.
+    Only what the catalogue has not seen yet is read: a run that was cut off is simply started
+    again.
 
     **Example**: Sentinel-2 and Landsat around Tübingen, summer 2024
 
@@ -54,7 +55,7 @@ def ingest(parameters: Annotated[IngestFlowParameters, Flat]) -> None:
 
 
 @app.command
-def train(parameters: Annotated[TrainParameters, Flat]) -> None:
+def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None:
     """Learn a hashing model from the catalogue's tiles and publish it.
 
     **Example**: 128-bit codes of Sentinel-2 tiles, learned together with Landsat
@@ -63,11 +64,11 @@ def train(parameters: Annotated[TrainParameters, Flat]) -> None:
     """
     from flows.train import train as run
 
-    print(run(parameters))
+    print(run(parameters or TrainParameters()))
 
 
 @app.command
-def rehash(parameters: Annotated[RehashParameters, Flat]) -> None:
+def rehash(*, parameters: Annotated[RehashParameters | None, Flat] = None) -> None:
     """Make and publish codes for tiles that are new or changed.
 
     **Example**
@@ -76,11 +77,11 @@ def rehash(parameters: Annotated[RehashParameters, Flat]) -> None:
     """
     from flows.rehash import rehash as run
 
-    _print_rows(run(parameters), "Code tables published")
+    _print_rows(run(parameters or RehashParameters()), "Code tables published")
 
 
 @app.command
-def nightly(parameters: Annotated[NightlyParameters, Flat]) -> None:
+def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     """Run a night: ingest what is new, re-hash what changed, publish.
 
     The first night in a catalogue also trains a model.
@@ -97,27 +98,28 @@ def nightly(parameters: Annotated[NightlyParameters, Flat]) -> None:
 
 
 @app.command
-def similar(tile_id: str, /, parameters: Annotated[SimilarParameters, Flat]) -> None:
+def similar(
+    tile_id: str, /, *, parameters: Annotated[SimilarParameters | None, Flat] = None
+) -> None:
     """Find the places that look most like a tile.
-
-    Args:
-        tile_id: Tile ID, such as UTM1920-32N_0177_2891; `rshash tile LON LAT` tells a place's.
-        parameters: Where to look and how many to show.
 
     **Example**: the 12 most similar tiles, at least 5 km away, as a picture
 
         rshash similar UTM1920-32N_0177_2891 -k 12 --minimum-distance 5000 --picture similar.png
+
+    Args:
+        tile_id: Tile ID, such as UTM1920-32N_0177_2891; `rshash tile LON LAT` tells a place's.
+        parameters: Where to look and how many to show.
     """
     from data_catalog.catalogue import Catalogue
     from data_catalog.grid import parse_tile_id
     from data_catalog.query import open_codes
 
+    parameters = parameters or SimilarParameters()
     parse_tile_id(tile_id)
     catalogue = Catalogue.open(parameters.catalog)
     codes = open_codes(catalogue, parameters.model)
-    result = codes.similar(
-        tile_id, parameters.k, minimum_distance_m=parameters.minimum_distance
-    )
+    result = codes.similar(tile_id, parameters.k, minimum_distance_m=parameters.minimum_distance)
     _print_result(tile_id, result, codes.bits)
     if parameters.picture:
         from data_catalog.pictures import retrieval_sheet
@@ -130,14 +132,14 @@ def similar(tile_id: str, /, parameters: Annotated[SimilarParameters, Flat]) -> 
 def tile(lon: float, lat: float, /, *, size: int = 1920) -> None:
     """Tell the ID of the tile that a place belongs to.
 
+    **Example**
+
+        rshash tile 9.06 48.52
+
     Args:
         lon: Longitude, degrees east.
         lat: Latitude, degrees north.
         size: Tile size, metres.
-
-    **Example**
-
-        rshash tile 9.06 48.52
     """
     from data_catalog.grid import tile_at
 
@@ -145,7 +147,7 @@ def tile(lon: float, lat: float, /, *, size: int = 1920) -> None:
 
 
 @app.command
-def catalog(parameters: Annotated[CatalogParameters, Flat]) -> None:
+def catalog(*, parameters: Annotated[CatalogParameters | None, Flat] = None) -> None:
     """List what is published, with versions.
 
     **Example**
@@ -154,24 +156,24 @@ def catalog(parameters: Annotated[CatalogParameters, Flat]) -> None:
     """
     from data_catalog.catalogue import Catalogue
 
-    _print_rows(Catalogue.open(parameters.catalog).list(), f"Published in {parameters.catalog}")
+    path = (parameters or CatalogParameters()).catalog
+    _print_rows(Catalogue.open(path).contents(), f"Published in {path}")
 
 
 @app.command
-def demo(*, folder: Path = Path("demo"), small: bool = False) -> None:
+def demo(*, folder: Path = Path("demo")) -> None:
     """Show it all on an embedded world: two nights, and a query by tile ID.
-
-    Args:
-        folder: Where the world, the catalogue and the picture go; an earlier demo there is replaced.
-        small: A quarter of the world, for a quick look.
 
     **Example**
 
         rshash demo --folder demo
+
+    Args:
+        folder: Where everything goes; an earlier demo there is replaced.
     """
     from flows.demo import run_demo
 
-    run_demo(folder, small)
+    run_demo(folder)
 
 
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:

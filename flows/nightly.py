@@ -9,7 +9,12 @@ from prefect.artifacts import create_markdown_artifact
 
 from data_catalog.catalogue import Catalogue
 from flows.ingest import ingest
-from flows.parameters import IngestFlowParameters, NightlyParameters, RehashParameters, TrainParameters
+from flows.parameters import (
+    IngestFlowParameters,
+    NightlyParameters,
+    RehashParameters,
+    TrainParameters,
+)
 from flows.rehash import rehash
 from flows.train import train
 

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from cyclopts import Parameter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor
 from rshash.codes import check_bits
-
 
 P = TypeVar("P", bound="Parameters")
 
@@ -72,10 +72,12 @@ class SensorParameters(CatalogParameters):
 class IngestParameters(SensorParameters):
     """Which imagery becomes tiles."""
 
-    area: Annotated[str, AfterValidator(_checked_area)] = Field(
-        title="Area",
-        description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', GeoJSON text, "
-        "or a GeoJSON file's path.",
+    area: Annotated[str, AfterValidator(_checked_area), Parameter(allow_leading_hyphen=True)] = (
+        Field(
+            title="Area",
+            description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', "
+            "GeoJSON text, or a GeoJSON file's path.",
+        )
     )
     source: str = Field(
         "planetary-computer",
@@ -162,13 +164,15 @@ class RehashParameters(CatalogParameters):
 
 
 class NightlyParameters(IngestParameters, TrainParameters, RehashParameters):
-    """A night: what is new becomes tiles, what changed gets new codes; a first night also trains."""
+    """A night: new imagery becomes tiles, what changed gets new codes; a first one also trains."""
 
 
 class SimilarParameters(CatalogParameters):
     """Where to look for similar tiles, and how many to show."""
 
-    k: int = Field(10, ge=1, le=10_000, title="Number", description="How many tiles to show.")
+    k: Annotated[int, Parameter(alias="-k")] = Field(
+        10, ge=1, le=10_000, title="Number", description="How many tiles to show."
+    )
     minimum_distance: float = Field(
         0.0,
         ge=0.0,

@@ -53,7 +53,9 @@ class Progress:
     def advance(self, units: int = 1, note: str = "") -> None:
         """Counts units as done; a note such as the loss is shown beside the title."""
         self.done += units
-        self._bar.update(self._task, completed=self.done, description=f"{self.title} {note}".strip())
+        self._bar.update(
+            self._task, completed=self.done, description=f"{self.title} {note}".strip()
+        )
         percent = 100.0 * self.done / max(self.total, 1)
         if self._plain and int(percent) // 25 > self._said:
             self._said = int(percent) // 25

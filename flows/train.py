@@ -13,16 +13,15 @@ from prefect.artifacts import create_markdown_artifact
 from data_catalog.catalogue import Catalogue
 from data_catalog.feature_cache import observation_features
 from data_catalog.grid import parse_tile_id
-from data_catalog.observations import current_observations
 from data_catalog.models import publish_model, publish_pseudo_labels
+from data_catalog.observations import current_observations
 from data_catalog.sensors import get_sensor
 from flows.parameters import TrainParameters
 from flows.progress import Progress
 from rshash.features import Extractor, make_extractor
 from rshash.model import build_model
-from rshash.mrhash import MrHashSettings, check_training_set, train_mrhash
+from rshash.mrhash import MrHashSettings, MrHashTraining, check_training_set, train_mrhash
 from rshash.mrhash import Progress as Epoch
-from rshash.mrhash import MrHashTraining
 
 TIMM_BANDS = ["red", "green", "blue"]
 
@@ -30,7 +29,7 @@ TIMM_BANDS = ["red", "green", "blue"]
 def extractor_spec(parameters: TrainParameters, sensor: str) -> dict[str, Any]:
     """The feature extractor that the parameters ask for, for one sensor's bands."""
     if parameters.extractor == "mosaiks":
-        return {"kind": "mosaiks", "bands": list(get_sensor(sensor).bands)}
+        return {"kind": "mosaiks", "bands": list(get_sensor(sensor).default_bands)}
     return {
         "kind": "timm",
         "bands": TIMM_BANDS,
@@ -61,7 +60,9 @@ def learn(parameters: TrainParameters) -> str:
     tiles = current_observations(catalogue, primary)
     extractor = _extractor(parameters, primary)
     sources = [observation_features(catalogue, primary, tiles, extractor)]
-    sources += [_features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary]
+    sources += [
+        _features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary
+    ]
     training = _train(sources, _settings(parameters))
     model = build_model(
         training,
@@ -71,9 +72,7 @@ def learn(parameters: TrainParameters) -> str:
         tile_size=parse_tile_id(tiles["tile_id"].iloc[0]).size,
     )
     publish_model(catalogue, model)
-    publish_pseudo_labels(
-        catalogue, model.model_id, list(tiles["tile_id"]), training.probabilities
-    )
+    publish_pseudo_labels(catalogue, model.model_id, list(tiles["tile_id"]), training.probabilities)
     _report_losses(model.model_id, training)
     return model.model_id
 
@@ -83,9 +82,7 @@ def _extractor(parameters: TrainParameters, sensor: str) -> Extractor:
 
 
 def _settings(parameters: TrainParameters) -> MrHashSettings:
-    return MrHashSettings(
-        bits=parameters.bits, clusters=parameters.clusters, seed=parameters.seed
-    )
+    return MrHashSettings(bits=parameters.bits, clusters=parameters.clusters, seed=parameters.seed)
 
 
 def _features_of(
@@ -101,9 +98,7 @@ def _features_of(
 def _train(sources: list[NDArray[np.float32]], settings: MrHashSettings) -> MrHashTraining:
     epochs = settings.autoencoder_epochs + settings.hashing_epochs
     with Progress("learn", epochs, "epochs") as progress:
-        return train_mrhash(
-            sources, settings, lambda epoch: progress.advance(1, _loss_note(epoch))
-        )
+        return train_mrhash(sources, settings, lambda epoch: progress.advance(1, _loss_note(epoch)))
 
 
 def _loss_note(epoch: Epoch) -> str:
