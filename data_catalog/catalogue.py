@@ -125,6 +125,24 @@ class Catalogue:
         models = self.item_ids(MODELS)
         return models[-1] if models else None
 
+    def model_id(self, model_id: str | None = None) -> str:
+        """The ID of a published model: the one asked for, or without an ID the latest.
+
+        Raises:
+            CatalogueError: No such model is published.
+        """
+        published = self.item_ids(MODELS)
+        if not published:
+            raise CatalogueError(
+                f"No model is published in {self.root}: train one with `rshash train`."
+            )
+        if model_id is not None and model_id not in published:
+            raise CatalogueError(
+                f"Model {model_id!r} is not published in {self.root}: "
+                f"there is {', '.join(published[-5:])}."
+            )
+        return model_id or published[-1]
+
     def asset_folder(self, collection_id: str, item_id: str) -> Path:
         """The folder to stage an item's assets in, made if need be; a half-done one is kept.
 

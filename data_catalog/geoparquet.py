@@ -19,17 +19,23 @@ ROW_GROUP_ROWS = 100_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def write_geoparquet(path: Path, frame: gpd.GeoDataFrame, metadata: Mapping[str, str]) -> None:
+def write_geoparquet(
+    path: Path,
+    frame: gpd.GeoDataFrame,
+    metadata: Mapping[str, str],
+    schema: pa.Schema | None = None,
+) -> None:
     """Writes a table of tiles, with zstd and in row groups of 100,000.
 
     Args:
         path: The file.
         frame: Any columns, and ``geometry``: one-piece footprints, longitude and latitude.
         metadata: Goes into the file's key-value metadata, such as the attribution.
+        schema: Types of the columns besides the geometry; inferred without it.
     """
     footprints = frame.geometry.to_numpy()
     cut = np.array([within_world(g) for g in footprints], object)
-    table = pa.Table.from_pandas(frame.drop(columns="geometry"), preserve_index=False)
+    table = pa.Table.from_pandas(frame.drop(columns="geometry"), schema, preserve_index=False)
     table = table.append_column("geometry", pa.array(shapely.to_wkb(cut), pa.binary()))
     boxes = bounding_boxes(footprints)
     corners = [pa.array(boxes[:, i]) for i in range(4)]
