@@ -1,0 +1,36 @@
+"""The hash head: the small trained network between frozen features and a code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class HashHead(nn.Module):
+    """Maps scaled features to network outputs in [-1, 1], whose signs are the code.
+
+    One hidden layer, rectified and with dropout, then the hash layer with tanh.
+    """
+
+    def __init__(
+        self, dimensions: int, bits: int, hidden: int = 1024, dropout: float = 0.5
+    ) -> None:
+        """Makes the layers for features of length `dimensions` and codes of `bits` bits."""
+        super().__init__()
+        self.sizes = {"dimensions": dimensions, "bits": bits, "hidden": hidden}
+        self.layers = nn.Sequential(
+            nn.Linear(dimensions, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, bits),
+            nn.Tanh(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Network outputs u, float (n, bits) in [-1, 1], of scaled features (n, dimensions)."""
+        return self.layers(features)
+
+    def spec(self) -> dict[str, Any]:
+        """The arguments that build this head again, as JSON."""
+        return dict(self.sizes)
