@@ -122,8 +122,12 @@ class Catalogue:
 
     def latest_model_id(self) -> str | None:
         """ID of the model that was published last; None where there is none."""
-        models = self.item_ids(MODELS)
+        models = self.model_ids()
         return models[-1] if models else None
+
+    def model_ids(self) -> list[str]:
+        """IDs of the published models, oldest first."""
+        return self.item_ids(MODELS)
 
     def model_id(self, model_id: str | None = None) -> str:
         """The ID of a published model: the one asked for, or without an ID the latest.
@@ -131,7 +135,7 @@ class Catalogue:
         Raises:
             CatalogueError: No such model is published.
         """
-        published = self.item_ids(MODELS)
+        published = self.model_ids()
         if not published:
             raise CatalogueError(
                 f"No model is published in {self.root}: train one with `rshash train`."
