@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from flows.parameters import (
     CatalogParameters,
@@ -20,10 +18,8 @@ from flows.parameters import (
     SimilarParameters,
     TrainParameters,
 )
+from flows.tables import print_rows, print_similar
 from rshash.errors import RshashError
-
-if TYPE_CHECKING:
-    import geopandas as gpd
 
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -35,7 +31,6 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True),
 )
 Flat = Parameter(name="*")
-console = Console()
 
 
 @app.command
@@ -51,7 +46,7 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
     """
     from flows.ingest import ingest as run
 
-    _print_rows(run(parameters), "Plan" if parameters.plan else "Ingested")
+    print_rows(run(parameters), "Plan" if parameters.plan else "Ingested")
 
 
 @app.command
@@ -77,7 +72,7 @@ def rehash(*, parameters: Annotated[RehashParameters | None, Flat] = None) -> No
     """
     from flows.rehash import rehash as run
 
-    _print_rows(run(parameters or RehashParameters()), "Code tables published")
+    print_rows(run(parameters or RehashParameters()), "Code tables published")
 
 
 @app.command
@@ -93,8 +88,8 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     from flows.nightly import nightly as run
 
     report = run(parameters)
-    _print_rows(report["ingested"], "Ingested")
-    _print_rows(report["published"], "Code tables published")
+    print_rows(report["ingested"], "Ingested")
+    print_rows(report["published"], "Code tables published")
 
 
 @app.command
@@ -120,7 +115,7 @@ def similar(
     catalogue = Catalogue.open(parameters.catalog)
     codes = open_codes(catalogue, parameters.model)
     result = codes.similar(tile_id, parameters.k, minimum_distance_m=parameters.minimum_distance)
-    _print_result(tile_id, result, codes.bits)
+    print_similar(tile_id, result, codes.bits)
     if parameters.picture:
         from data_catalog.pictures import retrieval_sheet
 
@@ -157,7 +152,7 @@ def catalog(*, parameters: Annotated[CatalogParameters | None, Flat] = None) -> 
     from data_catalog.catalogue import Catalogue
 
     path = (parameters or CatalogParameters()).catalog
-    _print_rows(Catalogue.open(path).contents(), f"Published in {path}")
+    print_rows(Catalogue.open(path).contents(), f"Published in {path}")
 
 
 @app.command
@@ -174,34 +169,6 @@ def demo(*, folder: Path = Path("demo")) -> None:
     from flows.demo import run_demo
 
     run_demo(folder)
-
-
-def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
-    if not rows:
-        print(f"{title}: nothing")
-        return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
-    console.print(table)
-
-
-def _print_result(tile_id: str, result: gpd.GeoDataFrame, bits: int) -> None:
-    table = Table(title=f"Most similar to {tile_id}", title_justify="left")
-    for column in ("tile ID", f"Hamming distance (of {bits})", "km away", "longitude", "latitude"):
-        table.add_column(column, justify="left" if column == "tile ID" else "right")
-    for row in result.itertuples():
-        table.add_row(
-            row.tile_id,
-            str(row.distance),
-            f"{row.distance_m / 1000:.1f}",
-            f"{row.lon:.4f}",
-            f"{row.lat:.4f}",
-        )
-    console.print(table)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ TASKS_AT_MOST = 64
 """Blocks are batched into this many tasks at the most: bookkeeping costs milliseconds a task."""
 
 
-@task(task_run_name="plan {sensor}", retries=2, retry_delay_seconds=[5, 30])
+@task(task_run_name="plan {sensor}")
 def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> Path | None:
     """Searches one sensor's scenes and saves what is to be read; None where nothing is new."""
     catalogue = Catalogue.open_or_create(parameters.catalog)

@@ -154,12 +154,11 @@ class RehashParameters(CatalogParameters):
     model: str | None = Field(
         None, title="Model", description="Model ID. Without it: the newest published model."
     )
-    minimum_distinct: float = Field(
-        0.02,
-        ge=0.0,
-        le=1.0,
-        title="Minimum share of distinct codes",
-        description="Quality gate: a table whose codes repeat more than this is not published.",
+    minimum_distinct: int = Field(
+        16,
+        ge=1,
+        title="Minimum of distinct codes",
+        description="Quality gate: codes that collapse to fewer are not published.",
     )
 
 

@@ -14,11 +14,11 @@ from data_catalog.models import load_model
 from data_catalog.observations import current_observations
 from flows.parameters import RehashParameters
 from flows.progress import Progress
-from rshash.evaluation import check_codes
+from rshash.quality import check_distinct
 
 
 @task(task_run_name="encode with {model_id}")
-def encode(catalog: str, model_id: str | None, minimum_distinct: float) -> list[dict[str, Any]]:
+def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[dict[str, Any]]:
     """Encodes the tiles that changed, checks the codes, and publishes the zones they are in."""
     catalogue = Catalogue.open(catalog)
     model = load_model(catalogue, model_id)
@@ -29,9 +29,12 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: float) -> list[
         features = observation_features(
             catalogue, model.primary_sensor, observations, model.extractor, progress.advance
         )
-    rows = code_rows(observations, model.encode_features(features))
+    rows = code_rows(observations, model.encode_features(features), model.bits)
     return publish_code_tables(
-        catalogue, model, rows, check=lambda codes: check_codes(codes, model.bits, minimum_distinct)
+        catalogue,
+        model,
+        rows,
+        check=lambda codes: check_distinct(codes, model.bits, minimum_distinct),
     )
 
 

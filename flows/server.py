@@ -20,7 +20,7 @@ START_SECONDS = 90.0
 
 @contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
-    """Runs a Prefect server on loopback; ``PREFECT_API_URL`` names it to flows that start later.
+    """Runs a Prefect server on loopback; the environment names it to what is imported or started.
 
     Args:
         home: Folder of the server's database and log.
@@ -34,13 +34,15 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     """
     home.mkdir(parents=True, exist_ok=True)
     address = f"http://127.0.0.1:{port or _free_port(4200)}"
-    os.environ.update(
-        PREFECT_HOME=str(home.absolute()),
-        PREFECT_API_URL=f"{address}/api",
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
-        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE="200",
-        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE="200",
-    )
+    settings = {
+        "PREFECT_HOME": str(home.absolute()),
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     command = [sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", address.rsplit(":", 1)[1]]
     log = home / "server.log"
@@ -55,6 +57,8 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
             server.wait(15)
         except subprocess.TimeoutExpired:
             server.kill()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path) -> None:

@@ -1,0 +1,31 @@
+"""Fixtures for all tests: a demonstration world served over HTTP, and a real Prefect server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real records and images, which are not part of the project."""
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED} is not there: it holds real data that the project does not ship")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect server that flows of this process report to."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.server import prefect_server
+
+    home = tmp_path_factory.mktemp("prefect")
+    with (
+        prefect_server(home) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api"}),
+    ):
+        yield address

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+
+COMMANDS = ["ingest", "train", "rehash", "nightly", "similar", "tile", "catalog", "demo"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["rshash", *arguments])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command, monkeypatch, capsys) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "Example" in shown
+    assert f"rshash {command}" in shown.split("Example")[1]
+
+
+def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
+    assert run(monkeypatch, "tile", "-70.1", "-33.2") == 0
+    assert capsys.readouterr().out.strip() == "UTM1920-19S_0206_1912"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tile", "9", "88"], "84° N"),
+        (["ingest", "--area", "9,88,10,89"], "84"),
+        (["ingest", "--area", "9,48,9.1,48.1", "--sensors", "sentinel-2"], "sentinel-2-l2a"),
+        (["nightly", "--area", "9,48,9.1,48.1", "--bits", "63"], "63"),
+        (["similar", "UTM1920-61N_0177_2891"], "UTM1920-61N_0177_2891"),
+        (["similar", "nonsense"], "UTM1920-32N_0177_2891"),
+        (["catalog", "--catalog", "nowhere"], "nowhere"),
+        (["train", "--catalog", "nowhere"], "nowhere"),
+        (["rehash", "--catalog", "nowhere"], "nowhere"),
+        (["similar", "UTM1920-32N_0177_2891", "--catalog", "nowhere"], "nowhere"),
+        (["ingest", "--area", "9,48,9.1,48.1", "--minimum-clear", "3"], "less than or equal to 1"),
+        (["ingest"], "--area"),
+        (["demo", "--folder", "."], "--folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_ends_with_a_message_and_status_2(
+    arguments, says, monkeypatch, capfd, tmp_path: Path
+) -> None:
+    (tmp_path / "something").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == 2
+    shown = capfd.readouterr()
+    assert says in " ".join(shown.err.replace("│", " ").split())
+    assert "Traceback" not in shown.out + shown.err
+    assert [path.name for path in tmp_path.iterdir()] == ["something"]
+
+
+def test_the_installed_command_answers() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("rshash"), "tile", "9.06", "48.52"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "UTM1920-32N_0262_2799")

@@ -1,0 +1,70 @@
+import json
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+
+from data_catalog.errors import AreaError, GridError, SensorError
+from flows.ingest import ingest
+from flows.nightly import nightly
+from flows.parameters import (
+    IngestFlowParameters,
+    NightlyParameters,
+    RehashParameters,
+    TrainParameters,
+)
+from flows.rehash import rehash
+from flows.train import train
+from rshash.errors import CodeError
+
+FLOWS = {ingest, train, rehash, nightly}
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_every_field_of_a_form_is_explained(flow) -> None:
+    schema = parameter_schema(flow)
+    json.dumps(schema.model_dump())
+    models = [d for d in schema.definitions.values() if d.get("type") == "object"]
+    assert models
+    for model in models:
+        for name, field in model["properties"].items():
+            assert field.get("title"), name
+            assert len(field.get("description", "")) > 15, name
+
+
+def test_a_night_hands_every_flow_its_part() -> None:
+    night = NightlyParameters(area="9,48,9.1,48.1", bits=32, minimum_clear=0.5, model="m")
+    assert night.narrowed_to(IngestFlowParameters).minimum_clear == 0.5
+    assert night.narrowed_to(TrainParameters).bits == 32
+    assert night.narrowed_to(RehashParameters).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"area": "9,48"}, None, None),
+        ({"area": "9,88,10,89"}, AreaError, "84"),
+        ({"area": "Tübingen"}, AreaError, "west,south,east,north"),
+        ({"period": "2024-08-01/2024-06-01"}, AreaError, "ends before"),
+        ({"sensors": ["sentinel-2"]}, SensorError, "sentinel-2-l2a"),
+        ({"bits": 12}, CodeError, "12"),
+        ({"tile_size": 1000}, GridError, "60"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(wrong, error, says) -> None:
+    given = {"area": "9,48,9.1,48.1", **wrong}
+    if error is None:
+        NightlyParameters(**given)
+        return
+    with pytest.raises(error, match=says):
+        NightlyParameters(**given)
+
+
+def test_a_sensor_named_twice_counts_once() -> None:
+    assert TrainParameters(sensors=["landsat-c2-l2"] * 2).sensors == ["landsat-c2-l2"]
+
+
+def test_the_catalogue_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSHASH_CATALOG", "elsewhere")
+    assert RehashParameters().catalog == "elsewhere"
+    monkeypatch.delenv("RSHASH_CATALOG")
+    assert RehashParameters().catalog == "catalogue"
