@@ -57,9 +57,13 @@ def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None
 
         rshash train --bits 128 --sensors sentinel-2-l2a landsat-c2-l2
     """
+    from flows.checks import check_train
+
+    parameters = parameters or TrainParameters()
+    check_train(parameters)
     from flows.train import train as run
 
-    print(run(parameters or TrainParameters()))
+    print(run(parameters))
 
 
 @app.command
@@ -70,9 +74,13 @@ def rehash(*, parameters: Annotated[RehashParameters | None, Flat] = None) -> No
 
         rshash rehash --catalog catalogue
     """
+    from flows.checks import check_rehash
+
+    parameters = parameters or RehashParameters()
+    check_rehash(parameters)
     from flows.rehash import rehash as run
 
-    print_rows(run(parameters or RehashParameters()), "Code tables published")
+    print_rows(run(parameters), "Code tables published")
 
 
 @app.command
@@ -85,6 +93,9 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
 
         rshash nightly --area 8.9,48.4,9.3,48.6 --period P30D
     """
+    from flows.checks import check_nightly
+
+    check_nightly(parameters)
     from flows.nightly import nightly as run
 
     report = run(parameters)

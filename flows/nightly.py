@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from data_catalog.catalogue import Catalogue
+from flows.checks import check_nightly
 from flows.ingest import ingest
 from flows.parameters import (
     IngestFlowParameters,
@@ -25,6 +26,7 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
 
     A catalogue without a model gets one first. Run twice, the second run finds nothing to do.
     """
+    check_nightly(parameters)
     ingested = ingest(parameters.narrowed_to(IngestFlowParameters))
     if parameters.model is None and Catalogue.open(parameters.catalog).latest_model_id() is None:
         train(parameters.narrowed_to(TrainParameters))

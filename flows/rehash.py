@@ -12,6 +12,7 @@ from data_catalog.code_tables import code_rows, publish_code_tables, stale_obser
 from data_catalog.feature_cache import observation_features
 from data_catalog.models import load_model
 from data_catalog.observations import current_observations
+from flows.checks import check_rehash
 from flows.parameters import RehashParameters
 from flows.progress import Progress
 from rshash.quality import check_distinct
@@ -49,6 +50,7 @@ def rehash(parameters: RehashParameters) -> list[dict[str, Any]]:
         CatalogueError: There is no catalogue, or no model of that ID.
         CodeError: The codes failed the quality gate; nothing was published.
     """
+    check_rehash(parameters)
     report = encode(parameters.catalog, parameters.model, parameters.minimum_distinct)
     create_table_artifact(table=report, description="# Code tables published")
     return report

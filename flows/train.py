@@ -16,12 +16,13 @@ from data_catalog.grid import parse_tile_id
 from data_catalog.models import publish_model, publish_pseudo_labels
 from data_catalog.observations import current_observations
 from data_catalog.sensors import get_sensor
+from flows.checks import check_train, mrhash_settings
 from flows.parameters import TrainParameters
 from flows.progress import Progress
 from rshash.features import Extractor, make_extractor
 from rshash.model import build_model
-from rshash.mrhash import MrHashSettings, MrHashTraining, check_training_set, train_mrhash
-from rshash.mrhash import Progress as Epoch
+from rshash.mrhash import MrHashSettings, MrHashTraining, train_mrhash
+from rshash.progress import Progress as Epoch
 
 TIMM_BANDS = ["red", "green", "blue"]
 
@@ -63,7 +64,7 @@ def learn(parameters: TrainParameters) -> str:
     sources += [
         _features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary
     ]
-    training = _train(sources, _settings(parameters))
+    training = _train(sources, mrhash_settings(parameters))
     model = build_model(
         training,
         extractor,
@@ -79,10 +80,6 @@ def learn(parameters: TrainParameters) -> str:
 
 def _extractor(parameters: TrainParameters, sensor: str) -> Extractor:
     return make_extractor(extractor_spec(parameters, sensor))
-
-
-def _settings(parameters: TrainParameters) -> MrHashSettings:
-    return MrHashSettings(bits=parameters.bits, clusters=parameters.clusters, seed=parameters.seed)
 
 
 def _features_of(
@@ -125,10 +122,7 @@ def train(parameters: TrainParameters) -> str:
         CatalogueError: There is no catalogue, or no tiles of the primary sensor.
         TrainingError: There are too few tiles for the number of clusters.
     """
-    catalogue = Catalogue.open(parameters.catalog)
-    check_training_set(
-        len(current_observations(catalogue, parameters.sensors[0])), _settings(parameters)
-    )
+    check_train(parameters)
     for sensor in parameters.sensors:
         extract_features(parameters, sensor)
     return learn(parameters)
