@@ -1,0 +1,371 @@
+"""From a search to a published segment: plan once, read block by block, publish."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import pystac
+import shapely
+import zarr
+from shapely.geometry.base import BaseGeometry
+
+from data_catalog import stac
+from data_catalog.areas import parse_area, parse_period
+from data_catalog.catalogue import Catalogue
+from data_catalog.errors import CatalogueError, SourceError
+from data_catalog.geoparquet import write_geoparquet
+from data_catalog.grid import (
+    BLOCK_TILES,
+    DEFAULT_TILE_SIZE,
+    Tile,
+    blocks_of,
+    footprints,
+    parse_tile_id,
+    tiles_covering,
+)
+from data_catalog.licences import attribution, source_years
+from data_catalog.reading import BlockObservations, read_block
+from data_catalog.redaction import redacted
+from data_catalog.scenes import globe_copies, newest_processing, scene_area, scene_datetime
+from data_catalog.segments import (
+    INDEX_SCHEMA,
+    bands_of,
+    check_segment,
+    collection_of,
+    open_pixels,
+    read_part,
+    segment_index,
+    stage_pixels,
+    write_block,
+    write_part,
+)
+from data_catalog.sensors import Sensor, get_sensor
+from data_catalog.source_catalogue import open_source
+from data_catalog.stac_items import segment_item
+
+PLANS = ".plans"
+"""Folder of the catalogue that holds plans until their segment is published."""
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """What one run is to read for one sensor: saved, so that any process can read its blocks.
+
+    Attributes:
+        segment_id: The segment that the run makes; the same content gives the same ID.
+        catalog: Folder of the catalogue.
+        sensor_id: Sensor ID.
+        profile: Of the source catalogue.
+        tile_size: Metres on a side.
+        bands: Canonical names, in order.
+        minimum_clear: Clear fraction below which a tile is invalid.
+        blocks: IDs of the scenes that may see a tile, by block ID and tile ID.
+        scenes: The scenes' STAC items by ID, unsigned.
+    """
+
+    segment_id: str
+    catalog: str
+    sensor_id: str
+    profile: str
+    tile_size: int
+    bands: tuple[str, ...]
+    minimum_clear: float
+    blocks: dict[str, dict[str, list[str]]]
+    scenes: dict[str, dict[str, Any]]
+
+    @property
+    def sensor(self) -> Sensor:
+        """The sensor."""
+        return get_sensor(self.sensor_id)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to read."""
+        return not self.blocks
+
+    @property
+    def block_ids(self) -> list[str]:
+        """IDs of the blocks to read, sorted: a block's number in the segment is its place here."""
+        return list(self.blocks)
+
+    @property
+    def folder(self) -> Path:
+        """Where the plan is saved."""
+        return Path(self.catalog) / PLANS / self.segment_id
+
+    @cached_property
+    def items(self) -> dict[str, pystac.Item]:
+        """The scenes by ID."""
+        return {k: pystac.Item.from_dict(v, migrate=False) for k, v in self.scenes.items()}
+
+    def summary(self) -> dict[str, int]:
+        """What reading it will cost: scenes, blocks, tiles, and bytes before compression.
+
+        Bytes count every mask of every block once and the bands of each tile once; what is really
+        transferred is compressed, and grows where tiles are put together from several scenes.
+        """
+        sensor, side = self.sensor, self.tile_size
+        tiles = sum(len(wanted) for wanted in self.blocks.values())
+        pixels = sum((side // sensor.bands[band].resolution) ** 2 for band in self.bands)
+        mask = sensor.mask.resolution if sensor.mask else sensor.resolution
+        masks = sum(len(_scene_ids(wanted)) for wanted in self.blocks.values())
+        mask_bytes = masks * (BLOCK_TILES * side // mask) ** 2
+        return {
+            "scenes": len(self.scenes),
+            "blocks": len(self.blocks),
+            "tiles": tiles,
+            "bytes": 2 * tiles * pixels + mask_bytes,
+        }
+
+    def save(self, catalogue: Catalogue) -> Path:
+        """Saves the plan in its catalogue; returns its folder, which :func:`ingest_block` takes."""
+        assert Path(self.catalog) == catalogue.root
+        stac.write_json(self.folder / "plan.json", asdict(self))
+        return self.folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> IngestPlan:
+        """Loads a saved plan.
+
+        Raises:
+            CatalogueError: There is none.
+        """
+        path = Path(folder) / "plan.json"
+        if not path.exists():
+            raise CatalogueError(f"{folder} holds no plan: its segment is published, or plan anew.")
+        content = stac.read_json(path)
+        content["bands"] = tuple(content["bands"])
+        return cls(**{f.name: content[f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What became of a block's tiles.
+
+    Attributes:
+        valid: Number of valid tiles.
+        invalid: Number of invalid tiles.
+        reasons: Number of invalid tiles by reason.
+        failures: Causes by ID of the scenes that could not be read, whether or not another scene
+            could stand in.
+        seconds: Time it took; 0 if it was done before.
+    """
+
+    valid: int
+    invalid: int
+    reasons: dict[str, int]
+    failures: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def plan_ingest(
+    catalogue: Catalogue,
+    source: str,
+    sensor: str,
+    area: str | BaseGeometry,
+    period: str,
+    *,
+    tile_size: int = DEFAULT_TILE_SIZE,
+    bands: list[str] | None = None,
+    minimum_clear: float = 0.6,
+) -> IngestPlan:
+    """Searches for scenes and plans what of them is to be read; writes nothing.
+
+    What published segments have considered already is left out, so that a nightly run reads what
+    is new; scenes that could not be read are planned again.
+
+    Args:
+        catalogue: Where the segment is to be published.
+        source: As :func:`~data_catalog.source_catalogue.open_source` takes it.
+        sensor: Sensor ID.
+        area: As :func:`~data_catalog.areas.parse_area` takes it.
+        period: As :func:`~data_catalog.areas.parse_period` takes it.
+        tile_size: Metres on a side, a multiple of 60.
+        bands: Canonical names; None for the sensor's default bands.
+        minimum_clear: Clear fraction below which a tile is invalid.
+
+    Returns:
+        The plan, empty if all there is has been considered before.
+
+    Raises:
+        SourceError: The source cannot be searched, or offers nothing and nothing was ever there.
+        SensorError: The sensor or a band is unknown.
+        AreaError: The area or the period cannot be understood.
+        GridError: The area or the tile size does not fit the grid.
+    """
+    known = get_sensor(sensor)
+    names = known.check_bands(bands)
+    geometry, interval = parse_area(area), parse_period(period)
+    tiles = tiles_covering(geometry, tile_size)
+    origin = open_source(source)
+    scenes = newest_processing(origin.search(known, geometry, interval))
+    done = _considered(catalogue, known, names, minimum_clear)
+    if not scenes and not any(tile.id in done for tile in tiles):
+        raise SourceError(
+            f"{origin.address} has no {known.title} scenes over the area between "
+            f"{interval.replace('/', ' and ')}: check the area and the period."
+        )
+    candidates = _candidates(tiles, scenes)
+    wanted = {
+        tile: [scene_id for scene_id in ids if scene_id not in done.get(tile.id, ())]
+        for tile, ids in candidates.items()
+    }
+    blocks = {
+        block.id: {tile.id: wanted[tile] for tile in members}
+        for block, members in blocks_of([tile for tile, ids in wanted.items() if ids]).items()
+    }
+    used = {scene_id for members in blocks.values() for scene_id in _scene_ids(members)}
+    chosen = [scene for scene in scenes if scene.id in used]
+    content = [known.id, names, tile_size, minimum_clear, blocks]
+    return IngestPlan(
+        _segment_id(chosen, [*content, catalogue.item_ids(collection_of(known.id))]),
+        str(catalogue.root),
+        known.id,
+        origin.profile,
+        tile_size,
+        names,
+        minimum_clear,
+        blocks,
+        {scene.id: scene.to_dict(transform_hrefs=False) for scene in chosen},
+    )
+
+
+def ingest_block(plan_folder: Path | str, block_id: str) -> BlockReport:
+    """Reads one block of a saved plan into its segment; a block that is done is skipped.
+
+    Scenes that cannot be read never raise: they are named in the report and in the index.
+
+    Raises:
+        CatalogueError: There is no such plan or block, or its segment is published.
+    """
+    plan = IngestPlan.load(plan_folder)
+    if block_id not in plan.blocks:
+        raise CatalogueError(f"Block {block_id} is not in the plan of {plan.segment_id}.")
+    part = _part(plan, block_id)
+    began = time.monotonic()
+    seconds = 0.0
+    if not part.exists():
+        catalogue = Catalogue.open(plan.catalog)
+        folder = catalogue.asset_folder(collection_of(plan.sensor_id), plan.segment_id)
+        array = stage_pixels(folder, len(plan.blocks), plan.sensor, plan.bands, plan.tile_size)
+        observations = read_planned_block(plan, block_id)
+        number = plan.block_ids.index(block_id)
+        write_block(array, number, observations.pixels)
+        write_part(part, number, observations)
+        seconds = time.monotonic() - began
+    return _report(part, seconds)
+
+
+def read_planned_block(plan: IngestPlan, block_id: str) -> BlockObservations:
+    """Reads one block of a plan and writes nothing."""
+    wanted = {
+        parse_tile_id(tile_id): [plan.items[scene_id] for scene_id in scene_ids]
+        for tile_id, scene_ids in plan.blocks[block_id].items()
+    }
+    block = next(iter(wanted)).block
+    return read_block(block, wanted, plan.sensor, plan.bands, plan.profile, plan.minimum_clear)
+
+
+def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
+    """Publishes the segment of a plan whose blocks are all done; returns its item ID.
+
+    Raises:
+        CatalogueError: Blocks are missing, or what was written cannot be read back.
+    """
+    collection = collection_of(plan.sensor_id)
+    if plan.segment_id in catalogue.item_ids(collection):
+        return plan.segment_id
+    parts = [_part(plan, block_id) for block_id in plan.blocks]
+    missing = [part.stem for part in parts if not part.exists()]
+    if missing or not parts:
+        raise CatalogueError(
+            f"Segment {plan.segment_id} is not complete: {len(missing)} of {len(parts)} blocks are "
+            f"not read yet ({', '.join(missing[:3])} …). Run the ingest again."
+        )
+    folder = catalogue.asset_folder(collection, plan.segment_id)
+    index = _index(pd.concat([read_part(part)[0] for part in parts], ignore_index=True))
+    credit = attribution(source_years(plan.sensor_id, index["datetime"]))
+    described = zarr.open_group(folder / "pixels.zarr", mode="r+", use_consolidated=False)
+    described.attrs.update({"license": plan.sensor.license, "attribution": credit})
+    metadata = {"license": plan.sensor.license, "attribution": credit}
+    write_geoparquet(folder / "index.parquet", index, metadata, INDEX_SCHEMA)
+    item = segment_item(
+        plan.segment_id, plan.sensor, index, plan.bands, _addresses(plan, index), folder
+    )
+    (folder / ".lock").unlink(missing_ok=True)
+    catalogue.publish(collection, item, lambda staged: check_segment(staged, index))
+    shutil.rmtree(plan.folder, ignore_errors=True)
+    return plan.segment_id
+
+
+def _considered(
+    catalogue: Catalogue, sensor: Sensor, bands: tuple[str, ...], minimum_clear: float
+) -> dict[str, set[str]]:
+    done: dict[str, set[str]] = {}
+    for item in catalogue.items(collection_of(sensor.id)):
+        folder = catalogue.root / collection_of(sensor.id) / item.id
+        if not set(bands) <= set(bands_of(open_pixels(folder))):
+            continue
+        index = segment_index(catalogue, item)
+        # What was too cloudy for an earlier, stricter run gets a second chance.
+        index = index[(index["state"] == "valid") | (index["clear_fraction"] < minimum_clear)]
+        for tile_id, scene_ids in zip(index["tile_id"], index["considered_scenes"], strict=True):
+            done.setdefault(tile_id, set()).update(scene_ids)
+    return done
+
+
+def _candidates(tiles: list[Tile], scenes: list[pystac.Item]) -> dict[Tile, list[str]]:
+    candidates: dict[Tile, list[str]] = {}
+    tree = shapely.STRtree(footprints(tiles))
+    for scene in scenes:
+        found = tree.query(globe_copies(scene_area(scene)), predicate="intersects")[1]
+        for number in sorted(set(found.tolist())):
+            candidates.setdefault(tiles[number], []).append(scene.id)
+    return candidates
+
+
+def _scene_ids(wanted: dict[str, list[str]]) -> set[str]:
+    return {scene_id for scene_ids in wanted.values() for scene_id in scene_ids}
+
+
+def _segment_id(scenes: list[pystac.Item], content: list[Any]) -> str:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+    days = sorted(scene_datetime(scene).strftime("%Y%m%d") for scene in scenes)
+    return f"{days[0]}-{days[-1]}-{digest}" if days else f"empty-{digest}"
+
+
+def _part(plan: IngestPlan, block_id: str) -> Path:
+    return plan.folder / "parts" / f"{block_id}.parquet"
+
+
+def _report(part: Path, seconds: float) -> BlockReport:
+    index, failures = read_part(part)
+    invalid = index[index["state"] == "invalid"]
+    # How unclear a tile is differs from tile to tile; what could not be read is worth its detail.
+    reasons = Counter(
+        str(reason) if str(reason).startswith("unreadable") else str(reason).partition(":")[0]
+        for reason in invalid["reason"]
+    )
+    return BlockReport(len(index) - len(invalid), len(invalid), dict(reasons), failures, seconds)
+
+
+def _index(rows: pd.DataFrame) -> gpd.GeoDataFrame:
+    rows = rows.sort_values("row").reset_index(drop=True)
+    squares = footprints([parse_tile_id(tile_id) for tile_id in rows["tile_id"]])
+    return gpd.GeoDataFrame(rows, geometry=squares, crs="OGC:CRS84")
+
+
+def _addresses(plan: IngestPlan, index: pd.DataFrame) -> dict[str, str]:
+    used = {scene_id for scene_ids in index["source_scenes"] for scene_id in scene_ids}
+    found = {scene_id: plan.items[scene_id].get_self_href() for scene_id in used}
+    return {scene_id: redacted(href) for scene_id, href in found.items() if href}

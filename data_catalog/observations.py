@@ -1,0 +1,116 @@
+"""What is known of every tile now: its newest valid observation, and its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.errors import CatalogueError
+from data_catalog.grid import parse_tile_id
+from data_catalog.reading import REFLECTANCE_SCALE
+from data_catalog.segments import INDEX_SCHEMA, bands_of, collection_of, open_pixels, segment_index
+from data_catalog.sensors import get_sensor
+
+READ_THREADS = 4
+
+
+def current_observations(
+    catalogue: Catalogue, sensor: str, tile_size: int | None = None
+) -> gpd.GeoDataFrame:
+    """The newest valid observation of every tile that a sensor has seen, over all segments.
+
+    Args:
+        catalogue: Holds the segments.
+        sensor: Sensor ID.
+        tile_size: Only tiles of this size, metres; None for all.
+
+    Returns:
+        A row per tile, sorted by ``tile_id``: the columns of a segment's index and ``segment_id``.
+    """
+    items = catalogue.items(collection_of(sensor))
+    frames = [segment_index(catalogue, item) for item in items]
+    frames = [frame[frame["state"] == "valid"] for frame in frames]
+    if tile_size is not None:
+        start = f"UTM{tile_size}-"
+        frames = [frame[frame["tile_id"].str.startswith(start)] for frame in frames]
+    frames = [frame for frame in frames if len(frame)]
+    if not frames:
+        columns = [*INDEX_SCHEMA.names, "segment_id", "geometry"]
+        return gpd.GeoDataFrame(columns=columns, geometry="geometry", crs="OGC:CRS84")
+    # Segments come oldest first and the sort is stable: of one moment, the last published wins.
+    rows = pd.concat(frames, ignore_index=True).sort_values("datetime", kind="stable")
+    newest = rows.drop_duplicates("tile_id", keep="last").sort_values("tile_id")
+    return gpd.GeoDataFrame(newest.reset_index(drop=True), geometry="geometry")
+
+
+def read_tiles(
+    catalogue: Catalogue,
+    sensor: str,
+    observations: pd.DataFrame,
+    bands: Sequence[str] | None = None,
+) -> NDArray[np.float32]:
+    """Pixels of observations, in their order.
+
+    Args:
+        catalogue: Holds the segments.
+        sensor: Sensor ID.
+        observations: Columns ``tile_id``, ``segment_id`` and ``row``; tiles of one size.
+        bands: Canonical names; None for the sensor's default bands.
+
+    Returns:
+        float32 ``(n, band, y, x)``, surface reflectance, NaN where not observed.
+
+    Raises:
+        CatalogueError: A segment lacks a band, or the tiles differ in size.
+        SensorError: The sensor has no such band.
+    """
+    names = get_sensor(sensor).check_bands(bands)
+    sizes = {parse_tile_id(tile_id).size for tile_id in observations["tile_id"]}
+    if len(sizes) > 1:
+        raise CatalogueError(
+            f"Tiles of {' and '.join(f'{s} m' for s in sorted(sizes))} cannot be read together: "
+            "choose one tile size."
+        )
+    side = (sizes.pop() if sizes else 0) // get_sensor(sensor).resolution
+    pixels = np.empty((len(observations), len(names), side, side), np.float32)
+    segments = observations["segment_id"].to_numpy()
+    for segment_id in dict.fromkeys(segments):
+        at = np.flatnonzero(segments == segment_id)
+        rows = observations["row"].to_numpy()[at]
+        _read_segment(catalogue, sensor, str(segment_id), rows, names, pixels, at)
+    return pixels
+
+
+def _read_segment(
+    catalogue: Catalogue,
+    sensor: str,
+    segment_id: str,
+    rows: NDArray[np.int64],
+    names: tuple[str, ...],
+    pixels: NDArray[np.float32],
+    at: NDArray[np.intp],
+) -> None:
+    array = open_pixels(catalogue.root / collection_of(sensor) / segment_id)
+    held = bands_of(array)
+    lacking = [name for name in names if name not in held]
+    if lacking:
+        raise CatalogueError(
+            f"Segment {segment_id} of {sensor} holds the bands {', '.join(held)}, not "
+            f"{', '.join(lacking)}: ingest the area again with these bands."
+        )
+    chosen = [held.index(name) for name in names]
+
+    def read(target: int, row: int) -> None:
+        # A loop over tiles: orthogonal indexing decodes a shard's chunks over and over.
+        numbers = np.asarray(array[row])[chosen]
+        np.multiply(numbers, np.float32(REFLECTANCE_SCALE), out=pixels[target])
+        pixels[target][numbers == 0] = np.nan
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        list(pool.map(read, at.tolist(), rows.tolist()))

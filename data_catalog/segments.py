@@ -1,0 +1,192 @@
+"""Segments: the observations that one run wrote for one sensor, as a Zarr array and its index."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pystac
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.errors import CatalogueError
+from data_catalog.grid import BLOCK_TILES
+from data_catalog.reading import REFLECTANCE_SCALE, BlockObservations
+from data_catalog.sensors import Sensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ARRAY = "reflectance"
+BLOCK_ROWS = BLOCK_TILES**2
+"""Rows of the array that one block takes: one shard."""
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("tile_id", pa.string()),
+        ("row", pa.int64()),
+        ("datetime", pa.timestamp("us", "UTC")),
+        ("clear_fraction", pa.float32()),
+        ("source_scenes", pa.list_(pa.string())),
+        ("considered_scenes", pa.list_(pa.string())),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def collection_of(sensor_id: str) -> str:
+    """The collection that holds a sensor's segments."""
+    return f"tiles-{sensor_id}"
+
+
+def open_pixels(folder: Path) -> zarr.Array[Any]:
+    """A published or staged segment's array ``(tile, band, y, x)``, read-only.
+
+    Raises:
+        CatalogueError: There is no such array.
+    """
+    try:
+        group = zarr.open_group(folder / "pixels.zarr", mode="r", use_consolidated=False)
+        array = group[ARRAY]
+    except (OSError, KeyError, ValueError) as error:
+        raise CatalogueError(
+            f"{folder} holds no readable pixels.zarr with an array {ARRAY!r}: {error}"
+        ) from None
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def bands_of(array: zarr.Array[Any]) -> list[str]:
+    """Canonical names of the bands that a segment's array holds, in order."""
+    names = array.attrs["bands"]
+    assert isinstance(names, list)
+    return [str(name) for name in names]
+
+
+def stage_pixels(
+    folder: Path, blocks: int, sensor: Sensor, bands: Sequence[str], tile_size: int
+) -> zarr.Array[Any]:
+    """Opens a segment's array for writing; makes it first if need be.
+
+    Args:
+        folder: The segment's folder.
+        blocks: Blocks that the segment is for; each has 64 rows, which are one shard.
+        sensor: The sensor.
+        bands: Canonical names, in order.
+        tile_size: Metres on a side.
+    """
+    path = folder / "pixels.zarr"
+    with _locked(folder):
+        if not (path / ARRAY / "zarr.json").exists():
+            _create(path, blocks, sensor, bands, tile_size)
+    array = zarr.open_group(path, mode="r+", use_consolidated=False)[ARRAY]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def write_block(array: zarr.Array[Any], number: int, pixels: NDArray[np.uint16]) -> None:
+    """Writes a block's 64 tiles as one shard.
+
+    One writer must own the whole shard: writers of parts of one lose each other's tiles.
+    """
+    array[BLOCK_ROWS * number : BLOCK_ROWS * (number + 1)] = pixels
+
+
+def write_part(path: Path, block_number: int, observations: BlockObservations) -> None:
+    """Writes a block's part of the index, in one step: once it is there, the block is done."""
+    rows = [
+        {
+            "tile_id": o.tile.id,
+            "row": BLOCK_ROWS * block_number + observations.block.position(o.tile),
+            "datetime": o.moment,
+            "clear_fraction": o.clear_fraction,
+            "source_scenes": o.source_scenes,
+            "considered_scenes": o.considered_scenes,
+            "state": o.state,
+            "reason": o.reason,
+        }
+        for o in observations.tiles
+    ]
+    failures = {"failures": json.dumps(observations.failures)}
+    table = pa.Table.from_pylist(rows, INDEX_SCHEMA).replace_schema_metadata(failures)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, staged)
+    staged.replace(path)
+
+
+def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A block's part of the index, and the causes of failure by scene ID."""
+    table = pq.read_table(path)
+    failures: dict[str, str] = json.loads(table.schema.metadata[b"failures"])
+    return table.to_pandas(), failures
+
+
+def segment_index(catalogue: Catalogue, segment: pystac.Item) -> gpd.GeoDataFrame:
+    """The index of a published segment, with its ``segment_id`` as a further column."""
+    folder = catalogue.root / str(segment.collection_id) / segment.id
+    index = gpd.read_parquet(folder / "index.parquet", columns=[*INDEX_SCHEMA.names, "geometry"])
+    return index.assign(segment_id=segment.id)
+
+
+def check_segment(folder: Path, index: pd.DataFrame) -> None:
+    """Verifies a staged segment: each block's first valid tile can be read and holds pixels.
+
+    Raises:
+        CatalogueError: It cannot, or holds none.
+    """
+    array = open_pixels(folder)
+    valid = index[index["state"] == "valid"]
+    for tile_id, row in (
+        valid.groupby(valid["row"] // BLOCK_ROWS)[["tile_id", "row"]].first().values
+    ):
+        if not np.any(array[int(row)]):
+            raise CatalogueError(
+                f"Tile {tile_id} is valid in the index but has no pixels in {folder}: "
+                "delete that folder and ingest again."
+            )
+
+
+def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_size: int) -> None:
+    names = list(bands)
+    side = tile_size // sensor.resolution
+    group = zarr.open_group(path, mode="a", zarr_format=3)
+    group.create_array(
+        ARRAY,
+        shape=(BLOCK_ROWS * blocks, len(names), side, side),
+        chunks=(1, len(names), side, side),
+        shards=(BLOCK_ROWS, len(names), side, side),
+        dtype="uint16",
+        fill_value=0,
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2),
+        dimension_names=("tile", "band", "y", "x"),
+        attributes={
+            "bands": names,
+            "scale": REFLECTANCE_SCALE,
+            "nodata": 0,
+            "resolution": sensor.resolution,
+            "tile_size": tile_size,
+            "sensor": sensor.id,
+            "license": sensor.license,
+        },
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,225 @@
+"""The STAC catalogues that imagery comes from: an API, or a static catalogue of files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import planetary_computer
+import pystac
+import pystac_client
+import requests
+import shapely
+from pystac.stac_io import DefaultStacIO
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from requests.adapters import HTTPAdapter
+from shapely.geometry.base import BaseGeometry
+from urllib3.util.retry import Retry
+
+from data_catalog.errors import SourceError
+from data_catalog.redaction import redacted
+from data_catalog.scenes import globe_copies, scene_area, scene_datetime
+from data_catalog.sensors import Sensor
+
+PLANETARY_COMPUTER, EARTH_SEARCH = "planetary-computer", "earth-search"
+NAMED_SOURCES = {
+    PLANETARY_COMPUTER: "https://planetarycomputer.microsoft.com/api/stac/v1",
+    EARTH_SEARCH: "https://earth-search.aws.element84.com/v1",
+}
+
+TIMEOUT_S = 60.0
+SIGNING_TIMEOUT_S = 180.0
+"""Long enough to wait out a "too many requests"."""
+
+_SIGNING = threading.Lock()
+_FAULTS = (APIError, pystac.STACError, requests.RequestException, OSError, ValueError, KeyError)
+
+
+_RETRY = Retry(
+    total=5,
+    connect=2,
+    backoff_factor=0.5,
+    status_forcelist=[429, 500, 502, 503, 504],
+    allowed_methods={"GET", "POST"},
+)
+
+
+class _FileIO(DefaultStacIO):
+    """Reads the files of a static catalogue, over the network with retries and a timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=_RETRY))
+
+    def read_text_from_href(self, href: str) -> str:
+        if not href.startswith(("http://", "https://")):
+            return Path(href).read_text()
+        response = self._session.get(href, timeout=TIMEOUT_S)
+        response.raise_for_status()
+        return response.text
+
+
+@dataclass(frozen=True)
+class SourceCatalogue:
+    """A STAC catalogue that can be searched for scenes. Make one with :func:`open_source`.
+
+    Attributes:
+        address: Where it is.
+        profile: ``planetary-computer``, ``earth-search`` or ``generic``.
+        root: The catalogue as pystac sees it; a ``pystac_client.Client`` for an API.
+    """
+
+    address: str
+    profile: str
+    root: pystac.Catalog
+
+    def search(self, sensor: Sensor, area: BaseGeometry, period: str) -> list[pystac.Item]:
+        """A sensor's scenes that touch an area in a period.
+
+        Args:
+            sensor: What to look for.
+            area: Longitude and latitude; may go past ±180°.
+            period: As :func:`~data_catalog.areas.parse_period` returns it.
+
+        Returns:
+            Every such scene once, in order of time and ID, unsigned, with absolute addresses.
+
+        Raises:
+            SourceError: The catalogue cannot be searched or lacks the collection.
+        """
+        collection = sensor.collection(self.profile)
+        found: dict[str, pystac.Item] = {}
+        try:
+            for part in _within_180(area):
+                for item in self._items(collection, part, period):
+                    found[item.id] = item
+        except _FAULTS as error:
+            raise SourceError(
+                f"Searching {collection!r} in {self.address} failed: {redacted(str(error))}. "
+                "Is the collection there, and the catalogue in reach?"
+            ) from None
+        wanted = [i for i in found.values() if _is_wanted(i, sensor)]
+        for item in wanted:
+            item.make_asset_hrefs_absolute()
+        return sorted(wanted, key=lambda item: (scene_datetime(item), item.id))
+
+    def _items(self, collection: str, area: BaseGeometry, period: str) -> list[pystac.Item]:
+        if isinstance(self.root, pystac_client.Client):
+            search = self.root.search(
+                collections=[collection],
+                intersects=shapely.geometry.mapping(area),
+                datetime=period,
+                limit=250,
+            )
+            return list(search.items())
+        child = self.root.get_child(collection, recursive=True)
+        if child is None:
+            known = ", ".join(c.id for c in self.root.get_children()) or "none"
+            raise ValueError(f"its collections are {known}")
+        globe = shapely.union_all(globe_copies(area))
+        return [
+            item
+            for item in child.get_items(recursive=True)
+            if _in_period(item, period) and scene_area(item).intersects(globe)
+        ]
+
+
+def open_source(source: str) -> SourceCatalogue:
+    """Opens a source of imagery.
+
+    Args:
+        source: ``planetary-computer``, ``earth-search``, the address of a STAC API, or the path or
+            address of a static catalogue's ``catalog.json`` (a folder that holds one will do).
+
+    Raises:
+        SourceError: There is no STAC catalogue.
+    """
+    address = NAMED_SOURCES.get(source, source)
+    remote = urlsplit(address).scheme in ("http", "https")
+    if not remote:
+        path = Path(address).expanduser()
+        address = str((path / "catalog.json" if path.is_dir() else path).resolve())
+        if not Path(address).is_file():
+            raise SourceError(
+                f"Source {source!r} is no STAC catalogue: expected {', '.join(NAMED_SOURCES)}, the "
+                "address of a STAC API, or the path or address of a catalog.json."
+            )
+    try:
+        root = pystac.Catalog.from_file(address, stac_io=_FileIO())
+        if root.get_single_link("search") or root.extra_fields.get("conformsTo"):
+            root = pystac_client.Client.from_file(
+                address, stac_io=StacApiIO(timeout=TIMEOUT_S, max_retries=_RETRY)
+            )
+    except _FAULTS as error:
+        raise SourceError(
+            f"Source {source!r} cannot be read as a STAC catalogue: {redacted(str(error))}"
+        ) from None
+    return SourceCatalogue(address, _profile(address), root)
+
+
+def sign(href: str, profile: str) -> str:
+    """An asset's address as it can be read now: signed where the catalogue asks for that.
+
+    Sign right before reading, in the process that reads, and keep the result nowhere: it is a
+    secret and lives under an hour.
+
+    Raises:
+        SourceError: The signing service does not answer.
+    """
+    if profile != PLANETARY_COMPUTER:
+        return href
+    with _SIGNING:
+        return _in_time(SIGNING_TIMEOUT_S, lambda: str(planetary_computer.sign_url(href)))
+
+
+def _in_time(seconds: float, call: Callable[[], str]) -> str:
+    # The library asks for tokens without a timeout: a daemon thread keeps a dead service from
+    # holding up the run or the end of the process.
+    outcome: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            outcome["result"] = call()
+        except Exception as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if "result" in outcome:
+        return str(outcome["result"])
+    cause = redacted(str(outcome.get("error", f"no answer in {seconds:g} s")))
+    raise SourceError(f"The address of an asset could not be signed: {cause}")
+
+
+def _profile(address: str) -> str:
+    host = urlsplit(address).netloc
+    hosts = {urlsplit(known).netloc: name for name, known in NAMED_SOURCES.items()}
+    return hosts.get(host, "generic")
+
+
+def _is_wanted(item: pystac.Item, sensor: Sensor) -> bool:
+    platform = str(item.properties.get("platform", "")).lower()
+    return not sensor.platforms or platform in sensor.platforms
+
+
+def _in_period(item: pystac.Item, period: str) -> bool:
+    moment = scene_datetime(item).strftime("%Y-%m-%dT%H:%M:%SZ")
+    start, end = period.split("/")
+    return (start == ".." or start <= moment) and (end == ".." or moment <= end)
+
+
+def _within_180(area: BaseGeometry) -> list[BaseGeometry]:
+    world = shapely.box(-180.0, -90.0, 180.0, 90.0)
+    if world.contains(area):
+        return [area]
+    # A copy that only touches ±180° adds nothing: the meridian is in both halves.
+    parts = [shapely.intersection(world, copy) for copy in globe_copies(area)]
+    return [p for p in parts if not p.is_empty and not (p.area == 0.0 and area.area > 0.0)]
