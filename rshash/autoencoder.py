@@ -12,6 +12,8 @@ from rshash.progress import Progress, ReportProgress
 
 HIDDEN_LAYERS = (512, 512, 256, 256)
 PRIMARY_WEIGHT = 0.1
+BATCH_SIZE = 512
+SMALLEST_BATCH = 32
 
 
 class MultiSourceAutoencoder(nn.Module):
@@ -32,23 +34,23 @@ class MultiSourceAutoencoder(nn.Module):
         """Latent vectors, float (n, latent), of the primary source's features (n, d)."""
         return self.encoder(primary)
 
-    def reconstruction_loss(
-        self, latent: Tensor, sources: Sequence[Tensor], primary_weight: float
-    ) -> Tensor:
+    def reconstruction_loss(self, latent: Tensor, sources: Sequence[Tensor]) -> Tensor:
         """Mean squared errors of the decoded sources, summed over the sources.
+
+        The error of the primary source counts a tenth of the others', and in full where it is
+        alone.
 
         Args:
             latent: float (n, latent).
             sources: The features of each source, float (n, d_s), the primary one first; in the
                 others a row of NaN is a tile that lacks the source, and takes no part.
-            primary_weight: Factor of the primary source's error.
         """
         losses = []
         for decoder, source in zip(self.decoders, sources, strict=True):
             present = ~source[:, :1].isnan()
             errors = (decoder(latent) - source.nan_to_num()).square() * present
             losses.append(errors.sum() / (present.sum() * source.shape[1]).clamp_min(1))
-        return primary_weight * losses[0] + sum(losses[1:])
+        return PRIMARY_WEIGHT * losses[0] + sum(losses[1:]) if len(losses) > 1 else losses[0]
 
 
 def train_autoencoder(
@@ -56,37 +58,42 @@ def train_autoencoder(
     sources: Sequence[Tensor],
     *,
     epochs: int,
-    batch_size: int = 512,
     learning_rate: float = 1e-3,
     report: ReportProgress,
 ) -> None:
-    """Trains an autoencoder in place; the rate is halved at each fifth of the epochs.
-
-    The error of the primary source counts a tenth of the others', and in full where it is alone.
+    """Trains an autoencoder in place; the rate is halved after two thirds of the epochs.
 
     Args:
         autoencoder: The autoencoder to train.
         sources: Scaled features of each source, float (n, d_s).
         epochs: Passes over the tiles.
-        batch_size: Tiles in a step.
         learning_rate: Adam's first rate.
         report: Called after each epoch.
     """
-    weight = PRIMARY_WEIGHT if len(sources) > 1 else 1.0
+    n_tiles = len(sources[0])
     optimiser = torch.optim.Adam(autoencoder.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs // 5), 0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, 2 * epochs // 3), 0.5)
     autoencoder.train()
     for epoch in range(1, epochs + 1):
         total = 0.0
-        for batch in torch.randperm(len(sources[0])).split(batch_size):
+        for batch in shuffled_batches(n_tiles, BATCH_SIZE):
             rows = [source[batch] for source in sources]
-            loss = autoencoder.reconstruction_loss(autoencoder(rows[0]), rows, weight)
+            loss = autoencoder.reconstruction_loss(autoencoder(rows[0]), rows)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             total += loss.item() * len(batch)
         schedule.step()
-        report(Progress("autoencoder", epoch, epochs, total / len(sources[0])))
+        report(Progress("autoencoder", epoch, epochs, total / n_tiles))
+
+
+def shuffled_batches(n_tiles: int, largest: int) -> tuple[Tensor, ...]:
+    """Row numbers of all tiles in random order, split into batches.
+
+    Small training sets get smaller batches, so that an epoch still has enough steps.
+    """
+    size = min(largest, max(SMALLEST_BATCH, n_tiles // 16))
+    return torch.randperm(n_tiles).split(size)
 
 
 def _layers(widths: Sequence[int]) -> nn.Sequential:

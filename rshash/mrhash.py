@@ -15,7 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rshash.autoencoder import MultiSourceAutoencoder, train_autoencoder
+from rshash.autoencoder import (
+    MultiSourceAutoencoder,
+    shuffled_batches,
+    train_autoencoder,
+)
 from rshash.codes import check_bits
 from rshash.errors import TrainingError
 from rshash.features import Features, FeatureScaling
@@ -36,7 +40,7 @@ class MrHashSettings:
     clusters: int = 64
     latent: int = 64
     autoencoder_epochs: int = 60
-    hashing_epochs: int = 20
+    hashing_epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 1e-3
     reconstruction_weight: float = 1.0
@@ -196,7 +200,7 @@ class _Hashing(nn.Module):
             nn.functional.kl_div(soft_assignment(z, self.centres), target, reduction="batchmean")
             for z in (hashed, latent)
         )
-        return divergence + weight * self.autoencoder.reconstruction_loss(latent, sources, 1.0)
+        return divergence + weight * self.autoencoder.reconstruction_loss(latent, sources)
 
 
 def _train_hashing(
@@ -207,12 +211,12 @@ def _train_hashing(
 ) -> None:
     epochs, n_tiles = settings.hashing_epochs, len(sources[0])
     optimiser = torch.optim.Adam(hashing.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs // 5), 0.7)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs // 2), 0.7)
     hashing.train()
     for epoch in range(1, epochs + 1):
         target = hashing.probabilities(sources[0])
         total = 0.0
-        for batch in torch.randperm(n_tiles).split(settings.batch_size):
+        for batch in shuffled_batches(n_tiles, settings.batch_size):
             rows = [source[batch] for source in sources]
             loss = hashing.loss(rows, target[batch], settings.reconstruction_weight)
             optimiser.zero_grad()

@@ -1,6 +1,6 @@
 import torch
 
-from rshash.autoencoder import MultiSourceAutoencoder, train_autoencoder
+from rshash.autoencoder import MultiSourceAutoencoder, shuffled_batches, train_autoencoder
 from rshash.progress import Progress
 
 
@@ -14,7 +14,7 @@ def test_it_learns_to_predict_both_sources() -> None:
     torch.manual_seed(0)
     steps: list[Progress] = []
     autoencoder = MultiSourceAutoencoder([12, 7], 4)
-    train_autoencoder(autoencoder, make_sources(), epochs=20, batch_size=32, report=steps.append)
+    train_autoencoder(autoencoder, make_sources(), epochs=20, report=steps.append)
     assert [step.epoch for step in steps] == list(range(1, 21))
     assert steps[-1].loss < 0.3 * steps[0].loss
 
@@ -23,11 +23,27 @@ def test_a_missing_secondary_source_takes_no_part() -> None:
     torch.manual_seed(0)
     primary, secondary = make_sources(8)
     autoencoder = MultiSourceAutoencoder([12, 7], 4)
-    gappy = secondary.clone()
-    gappy[3:] = torch.nan
     latent = autoencoder(primary)
-    loss = autoencoder.reconstruction_loss(latent, [primary, gappy], 0.0)
-    kept = autoencoder.reconstruction_loss(latent[:3], [primary[:3], secondary[:3]], 0.0)
-    torch.testing.assert_close(loss, kept)
-    none = torch.full_like(secondary, torch.nan)
-    assert autoencoder.reconstruction_loss(latent, [primary, none], 0.0) == 0
+    primary_error = (autoencoder.decoders[0](latent) - primary).square().mean()
+    secondary_errors = (autoencoder.decoders[1](latent) - secondary).square()
+    for present in (8, 3, 0):
+        secondary[present:] = torch.nan
+        loss = autoencoder.reconstruction_loss(latent, [primary, secondary])
+        expected = 0.1 * primary_error
+        if present:
+            expected = expected + secondary_errors[:present].mean()
+        torch.testing.assert_close(loss, expected)
+
+
+def test_the_primary_source_alone_counts_in_full() -> None:
+    (primary, _), autoencoder = make_sources(8), MultiSourceAutoencoder([12], 4)
+    latent = autoencoder(primary)
+    expected = (autoencoder.decoders[0](latent) - primary).square().mean()
+    torch.testing.assert_close(autoencoder.reconstruction_loss(latent, [primary]), expected)
+
+
+def test_small_sets_get_smaller_batches() -> None:
+    for n_tiles, size in ((10, 10), (400, 32), (2000, 125), (20000, 512)):
+        batches = shuffled_batches(n_tiles, 512)
+        assert len(batches[0]) == size
+        assert torch.equal(torch.cat(batches).sort().values, torch.arange(n_tiles))
