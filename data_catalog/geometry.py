@@ -47,8 +47,9 @@ def bounding_boxes(footprints: Sequence[BaseGeometry]) -> NDArray[np.float64]:
 def outline(footprints: Sequence[BaseGeometry]) -> tuple[BaseGeometry, list[float]]:
     """The region that footprints cover together, within ±180°, and its bounding box."""
     # Close the hairline gaps that rounding leaves between neighbours.
-    merged = shapely.union_all(shapely.buffer(np.asarray(footprints, object), 1e-7, "square"))
-    merged = shapely.simplify(shapely.buffer(merged, -1e-7, join_style="mitre"), 1e-6)
+    grown = shapely.buffer(np.asarray(footprints, object), 1e-7, join_style="mitre")
+    merged = shapely.buffer(shapely.union_all(grown), -1e-7, join_style="mitre")
+    merged = shapely.simplify(merged, 1e-6)
     if shapely.get_num_coordinates(merged) > OUTLINE_VERTICES:
         merged = merged.convex_hull
     merged = shapely.set_precision(within_world(merged), 1e-6)

@@ -47,7 +47,7 @@ def write_geoparquet(
 
 def read_geoparquet(path: Path) -> gpd.GeoDataFrame:
     """Reads a table with its geometries; the ``bbox`` column is left out."""
-    return gpd.read_parquet(path).drop(columns="bbox")
+    return gpd.read_parquet(path)
 
 
 def _geo_metadata(geometries: Any) -> dict[str, Any]:

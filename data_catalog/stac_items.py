@@ -124,7 +124,11 @@ def model_item(model: Model, sources: Sources, segment_hrefs: Iterable[str]) -> 
         "rshash:secondary_sensors": list(model.secondary_sensors),
         "rshash:tile_size": model.tile_size,
     }
-    weights = {"mlm:artifact_type": "safetensors.torch.save_file"}
+    # The core schema allows bands in the properties only where an asset has them too.
+    weights = {
+        "mlm:artifact_type": "safetensors.torch.save_file",
+        "bands": item.properties["bands"],
+    }
     item.add_asset(
         "weights",
         pystac.Asset("./weights.safetensors", "Weights", None, SAFETENSORS, ["mlm:model"], weights),

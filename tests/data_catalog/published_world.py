@@ -1,0 +1,89 @@
+"""A tiny published world for tests: segments, a model and code rows, all real, made in code."""
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import zarr
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.geoparquet import write_geoparquet
+from data_catalog.grid import Tile, Zone, footprints
+from data_catalog.sensors import get_sensor
+from data_catalog.stac_items import segment_item
+from rshash.features import FeatureScaling, make_extractor
+from rshash.head import HashHead
+from rshash.model import Model
+
+SENSOR = "sentinel-2-l2a"
+BANDS = ("blue", "green", "red")
+SIZE = 1920
+SCENES = "https://example.com/items"
+
+
+def tiles(count: int, zone: Zone = Zone(32, "N"), column: int = 176, row: int = 2888) -> list[Tile]:
+    return [Tile(zone, column + i % 8, row + i // 8, SIZE) for i in range(count)]
+
+
+def index(
+    some_tiles: list[Tile], day: str = "2024-06-01", scene: str = "S2A_1"
+) -> gpd.GeoDataFrame:
+    frame = pd.DataFrame(
+        {
+            "tile_id": [tile.id for tile in some_tiles],
+            "row": range(len(some_tiles)),
+            "datetime": pd.Timestamp(day, tz="UTC"),
+            "clear_fraction": np.float32(0.9),
+            "source_scenes": [[scene]] * len(some_tiles),
+            "considered_scenes": [[scene]] * len(some_tiles),
+            "state": "valid",
+            "reason": None,
+        }
+    )
+    return gpd.GeoDataFrame(frame, geometry=footprints(some_tiles), crs="OGC:CRS84")
+
+
+def publish_segment(catalogue: Catalogue, segment_id: str, table: gpd.GeoDataFrame) -> None:
+    folder = catalogue.asset_folder(f"tiles-{SENSOR}", segment_id)
+    group = zarr.create_group(folder / "pixels.zarr")
+    shape = (len(table), len(BANDS), 8, 8)
+    group.create_array("reflectance", shape=shape, dtype="uint16", chunks=(1, 3, 8, 8))
+    write_geoparquet(folder / "index.parquet", table, {})
+    scenes = sorted({scene for scenes in table["source_scenes"] for scene in scenes})
+    item = segment_item(
+        segment_id,
+        get_sensor(SENSOR),
+        table,
+        BANDS,
+        {scene: f"{SCENES}/{scene}" for scene in scenes},
+        folder,
+    )
+    catalogue.publish(f"tiles-{SENSOR}", item)
+
+
+def make_model(bits: int = 64, seed: int = 1) -> Model:
+    extractor = make_extractor(
+        {"kind": "mosaiks", "bands": list(BANDS), "features": 16, "seed": seed}
+    )
+    return Model(
+        method="mrhash",
+        primary_sensor=SENSOR,
+        secondary_sensors=("landsat-c2-l2",),
+        tile_size=SIZE,
+        extractor=extractor,
+        scaling=FeatureScaling(np.zeros(extractor.dimensions, np.float32)),
+        head=HashHead(extractor.dimensions, bits, hidden=8).eval(),
+    )
+
+
+def random_codes(count: int, bits: int = 64, seed: int = 0) -> np.ndarray:
+    words = -(-bits // 64)
+    codes = np.random.default_rng(seed).integers(0, 2**64, (count, words), np.uint64)
+    if bits % 64:
+        codes[:, -1] &= np.uint64(2**64 - 2 ** (64 - bits % 64))
+    return codes
+
+
+def records(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}

@@ -1,0 +1,198 @@
+import multiprocessing
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pystac
+import pytest
+from published_world import records
+from stac_schemas import assert_catalogue_valid
+
+from data_catalog import stac
+from data_catalog.catalogue import Catalogue
+from data_catalog.errors import CatalogueError
+
+TILES = "tiles-sentinel-2-l2a"
+FORK = multiprocessing.get_context("fork")
+
+pytestmark = pytest.mark.filterwarnings("ignore::pystac.DeprecatedWarning")
+
+
+def stage(catalogue, item_id, text="some pixels"):
+    folder = catalogue.asset_folder(TILES, item_id)
+    (folder / "data.txt").write_text(text)
+    item = pystac.Item(item_id, None, None, datetime(2024, 6, 1, tzinfo=UTC), {})
+    item.add_asset("data", pystac.Asset("./data.txt"))
+    return item
+
+
+def publish(catalogue, item_id, supersedes=None):
+    catalogue.publish(TILES, stage(catalogue, item_id), supersedes=supersedes)
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    return Catalogue.create(tmp_path / "catalogue")
+
+
+def test_an_empty_catalogue_is_valid_and_lists_nothing(catalogue):
+    assert assert_catalogue_valid(catalogue.root) == 1
+    assert catalogue.contents() == [] and catalogue.collections() == []
+    assert catalogue.item_ids("models") == [] and catalogue.latest_model_id() is None
+
+
+def test_opening_something_else_says_what_to_do(tmp_path):
+    with pytest.raises(CatalogueError, match=r"holds no catalogue.*RSHASH_CATALOG"):
+        Catalogue.open(tmp_path)
+    (tmp_path / "catalog.json").write_text('{"type": "Catalog", "id": "somebody-else"}')
+    with pytest.raises(CatalogueError, match="not one that rshash publishes to"):
+        Catalogue.open(tmp_path)
+    with pytest.raises(CatalogueError, match="not an empty folder"):
+        Catalogue.create(tmp_path)
+    (tmp_path / "catalog.json").write_text("{")
+    with pytest.raises(CatalogueError, match="not valid JSON"):
+        Catalogue.open_or_create(tmp_path)
+
+
+def test_what_is_published_is_listed_with_sizes_and_checksums(catalogue):
+    publish(catalogue, "first")
+    [row] = catalogue.contents()
+    assert (row["collection"], row["item"], row["kind"]) == (TILES, "first", "tiles")
+    assert row["size"] == len("some pixels") and row["version"] == "1"
+    asset = Catalogue.open(catalogue.root).item(TILES, "first").assets["data"]
+    assert Path(asset.get_absolute_href()).read_text() == "some pixels"
+    assert asset.extra_fields["file:checksum"] == stac.file_checksum(
+        catalogue.root / TILES / "first" / "data.txt"
+    )
+    assert asset.extra_fields["file:checksum"].startswith("1220")
+
+
+def test_published_items_are_immutable(catalogue):
+    publish(catalogue, "first")
+    with pytest.raises(CatalogueError, match="never changed"):
+        catalogue.asset_folder(TILES, "first")
+    with pytest.raises(CatalogueError, match="never changed"):
+        catalogue.publish(TILES, pystac.Item("first", None, None, datetime.now(UTC), {}))
+
+
+def test_a_missing_asset_is_refused(catalogue):
+    item = stage(catalogue, "first")
+    item.add_asset("more", pystac.Asset("./more.txt"))
+    with pytest.raises(CatalogueError, match="'more' of item 'first' is missing"):
+        catalogue.publish(TILES, item)
+
+
+def test_unknown_items_and_models_are_named_with_what_there_is(catalogue):
+    with pytest.raises(CatalogueError, match="train one with"):
+        catalogue.model_id()
+    publish(catalogue, "first")
+    with pytest.raises(CatalogueError, match="'second' is not published.*there is first"):
+        catalogue.item(TILES, "second")
+    with pytest.raises(CatalogueError, match=f"'codes-x' is not in.*{TILES}"):
+        catalogue.collection("codes-x")
+
+
+def test_a_refusal_by_verify_leaves_everything_as_it_was(catalogue):
+    publish(catalogue, "first")
+    before = records(catalogue.root)
+
+    def refuse(folder):
+        assert (folder / "data.txt").read_text() == "some pixels"
+        raise RuntimeError("damaged")
+
+    with pytest.raises(RuntimeError, match="damaged"):
+        catalogue.publish(TILES, stage(catalogue, "second"), verify=refuse)
+    after = records(catalogue.root)
+    assert {path: after[path] for path in before} == before
+    assert catalogue.item_ids(TILES) == ["first"]
+    publish(catalogue, "second")
+    assert catalogue.item_ids(TILES) == ["first", "second"]
+
+
+def test_a_new_version_takes_the_place_of_the_old_one(catalogue):
+    publish(catalogue, "v1")
+    publish(catalogue, "v2", supersedes="v1")
+    publish(catalogue, "v3", supersedes="v2")
+    assert catalogue.item_ids(TILES) == ["v3"]
+    old = catalogue.item(TILES, "v2")
+    assert old.properties["deprecated"] is True
+    assert Path(old.assets["data"].get_absolute_href()).exists()
+    links = {link.rel: link.href for link in old.links if link.rel.endswith("-version")}
+    assert [Path(links[rel]).stem for rel in ("predecessor-version", "successor-version")] == [
+        "v1",
+        "v3",
+    ]
+    assert assert_catalogue_valid(catalogue.root) == 5
+
+
+def test_two_runs_cannot_both_follow_the_same_version(catalogue):
+    publish(catalogue, "v1")
+    publish(catalogue, "v2a", supersedes="v1")
+    with pytest.raises(CatalogueError, match=r"no longer current.*Run again"):
+        publish(catalogue, "v2b", supersedes="v1")
+    assert catalogue.item_ids(TILES) == ["v2a"]
+
+
+def in_process(function, *arguments):
+    """Runs a function in a process of its own and returns the exit code."""
+    process = FORK.Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def publish_and_be_killed(catalogue, item_id, supersedes, writes):
+    real = stac.write_json
+
+    def write(path, content):
+        nonlocal writes
+        if writes == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        writes -= 1
+        real(path, content)
+
+    stac.write_json = write
+    publish(catalogue, item_id, supersedes)
+
+
+@pytest.mark.parametrize("writes", range(5))
+@pytest.mark.parametrize("supersedes", [None, "v1"])
+def test_a_killed_process_leaves_a_readable_catalogue(catalogue, writes, supersedes):
+    if supersedes:
+        publish(catalogue, "v1")
+    in_all, until_switched = (3, 2) if supersedes else (4, 4)
+    code = in_process(publish_and_be_killed, catalogue, "v2", supersedes, writes)
+    assert code == (0 if writes >= in_all else -signal.SIGKILL)
+
+    assert assert_catalogue_valid(catalogue.root) >= 1
+    switched = writes >= until_switched
+    before = [supersedes] if supersedes else []
+    assert catalogue.item_ids(TILES) == (["v2"] if switched else before)
+    assert all(row["size"] for row in catalogue.contents())
+
+    if not switched:
+        publish(catalogue, "v2", supersedes)
+    publish(catalogue, "v3", supersedes="v2")
+    assert catalogue.item_ids(TILES) == ["v3"]
+    for old in ["v2", *before]:
+        assert catalogue.item(TILES, old).properties["deprecated"] is True
+    assert_catalogue_valid(catalogue.root)
+
+
+def publish_five(catalogue, name):
+    for i in range(5):
+        publish(catalogue, f"{name}-{i}")
+
+
+def test_publishing_from_several_processes_loses_nothing(catalogue):
+    runs = [FORK.Process(target=publish_five, args=(catalogue, name)) for name in "ab"]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert sorted(catalogue.item_ids(TILES)) == [f"{n}-{i}" for n in "ab" for i in range(5)]
+    assert stac.read_json(catalogue.root / "catalog.json")["links"][1:] == [
+        stac.link("child", f"./{TILES}/collection.json")
+    ]

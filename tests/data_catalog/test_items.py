@@ -1,0 +1,108 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from published_world import (
+    SCENES,
+    SENSOR,
+    index,
+    make_model,
+    publish_segment,
+    random_codes,
+    tiles,
+)
+from stac_schemas import assert_catalogue_valid, assert_valid
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import code_rows, publish_code_tables
+from data_catalog.grid import Zone
+from data_catalog.models import load_model, publish_model, publish_pseudo_labels
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    catalogue = Catalogue.create(tmp_path_factory.mktemp("world") / "catalogue")
+    publish_segment(catalogue, "night-1", index(tiles(20), "2023-12-31", "S2A_1"))
+    publish_segment(catalogue, "night-2", index(tiles(6), "2024-01-02", "S2B_2"))
+    model = make_model()
+    publish_model(catalogue, model)
+    labelled = [tile.id for tile in tiles(20)]
+    publish_pseudo_labels(catalogue, model.model_id, labelled, np.full((20, 4), 0.25, np.float32))
+    for day, scene, count in [("2023-12-31", "S2A_1", 20), ("2024-01-02", "S2B_2", 6)]:
+        rows = code_rows(index(tiles(count), day, scene), random_codes(count, seed=count))
+        publish_code_tables(catalogue, model, rows)
+    return catalogue
+
+
+def model_id(catalogue):
+    return catalogue.latest_model_id()
+
+
+def test_every_published_record_is_valid_and_every_link_leads_somewhere(catalogue):
+    assert assert_catalogue_valid(catalogue.root) == 1 + 4 + 2 + 1 + 1 + 2
+
+
+def test_a_record_that_breaks_an_extension_is_noticed(catalogue):
+    item = catalogue.items(f"codes-{model_id(catalogue)}")[0].to_dict()
+    item["properties"]["emb:bits"] = 64
+    with pytest.raises(AssertionError, match="embeddings"):
+        assert_valid(item)
+
+
+def test_licences_travel_with_the_years_of_the_scenes(catalogue):
+    expected = "Contains modified Copernicus Sentinel data [2023, 2024]"
+    codes = f"codes-{model_id(catalogue)}"
+    item = catalogue.items(codes)[-1]
+    assert item.properties["attribution"] == expected
+    assert {"ESA", "rshash"} <= {p["name"] for p in item.properties["providers"]}
+    assert [link.rel for link in item.links].count("license") == 1
+    record = json.loads((catalogue.root / codes / "collection.json").read_text())
+    assert record["attribution"] == expected and record["license"] == "other"
+    path = item.assets["embeddings"].get_absolute_href()
+    assert pq.read_schema(path).metadata[b"attribution"].decode() == expected
+    tiles_record = json.loads((catalogue.root / f"tiles-{SENSOR}" / "collection.json").read_text())
+    assert tiles_record["attribution"] == expected
+    model = catalogue.item("models", model_id(catalogue))
+    assert model.properties["attribution"].startswith(expected)
+
+
+def test_code_tables_are_derived_from_their_scenes_and_their_model(catalogue):
+    item = catalogue.items(f"codes-{model_id(catalogue)}")[-1]
+    derived = [str(link.target) for link in item.links if link.rel == "derived_from"]
+    assert f"{SCENES}/S2A_1" in derived and f"{SCENES}/S2B_2" in derived
+    assert any(model_id(catalogue) in href for href in derived)
+
+
+def test_extents_grow_with_what_is_published(catalogue):
+    record = json.loads((catalogue.root / f"tiles-{SENSOR}" / "collection.json").read_text())
+    assert record["extent"]["temporal"]["interval"] == [
+        ["2023-12-31T00:00:00Z", "2024-01-02T00:00:00Z"]
+    ]
+    west, south, east, north = record["extent"]["spatial"]["bbox"][0]
+    first = tiles(1)[0].centre
+    assert west < first[0] < east and south < first[1] < north
+
+
+def test_a_published_model_comes_back_as_it_was(catalogue):
+    model = load_model(catalogue)
+    assert model.model_id == model_id(catalogue)
+    tiles = np.random.default_rng(0).random((5, 3, 16, 16), np.float32)
+    assert np.array_equal(model.encode(tiles), make_model().encode(tiles))
+
+
+def test_publishing_a_model_again_changes_nothing(catalogue):
+    before = catalogue.contents()
+    publish_model(catalogue, load_model(catalogue))
+    assert catalogue.contents() == before
+
+
+def test_tiles_on_both_sides_of_the_antimeridian_make_a_valid_item(tmp_path):
+    catalogue = Catalogue.create(tmp_path)
+    west = tiles(4, Zone(60, "S"), column=400, row=1000)
+    east = tiles(4, Zone(1, "S"), column=100, row=1000)
+    edge = [t for t in west + east if t.footprint.bounds[2] > 180 or t.footprint.bounds[0] < -180]
+    publish_segment(catalogue, "pacific", index(west + east))
+    item = catalogue.items(f"tiles-{SENSOR}")[0].to_dict()
+    assert_valid(item)
+    assert all(-180 <= v <= 180 for v in item["bbox"][::2]), edge
