@@ -19,10 +19,11 @@ from rshash.model import Model
 SENSOR = "sentinel-2-l2a"
 BANDS = ("blue", "green", "red")
 SIZE = 1920
+NORTH = Zone(32, "N")
 SCENES = "https://example.com/items"
 
 
-def tiles(count: int, zone: Zone = Zone(32, "N"), column: int = 176, row: int = 2888) -> list[Tile]:
+def tiles(count: int, zone: Zone = NORTH, column: int = 176, row: int = 2888) -> list[Tile]:
     return [Tile(zone, column + i % 8, row + i // 8, SIZE) for i in range(count)]
 
 

@@ -31,8 +31,8 @@ def _registry() -> Registry:
         pytest.skip(f"the STAC extensions' schemas are not at {FOLDER}")
     core = get_local_schema_cache()
     schemas = core | _UNUSED
-    # The embeddings schema refers to core 1.0, whose version constant refuses every 1.1 record: what
-    # it demands itself is checked on top of core 1.1.
+    # The embeddings schema refers to core 1.0, whose version constant refuses every 1.1 record:
+    # what it demands itself is checked on top of core 1.1.
     schemas |= {uri.replace("v1.1.0", "v1.0.0"): schema for uri, schema in core.items()}
     schemas["https://stac-extensions.github.io/raster/v1.1.0/schema.json"] = _DATA_TYPES
     for path in FOLDER.glob("*.json"):
@@ -58,7 +58,7 @@ def assert_valid(record: dict[str, Any]) -> None:
 
 
 def assert_catalogue_valid(root: Path) -> int:
-    """Fails unless every record that can be reached from the root is valid; returns how many are."""
+    """Fails unless every record reachable from the root is valid; returns how many are."""
     todo, seen = [root / "catalog.json"], set[Path]()
     while todo:
         path = todo.pop().resolve()

@@ -87,7 +87,7 @@ def test_unknown_items_and_models_are_named_with_what_there_is(catalogue):
     with pytest.raises(CatalogueError, match="train one with"):
         catalogue.model_id()
     publish(catalogue, "first")
-    with pytest.raises(CatalogueError, match="'second' is not published.*there is first"):
+    with pytest.raises(CatalogueError, match=r"'second' is not published.*there is first"):
         catalogue.item(TILES, "second")
     with pytest.raises(CatalogueError, match=f"'codes-x' is not in.*{TILES}"):
         catalogue.collection("codes-x")
