@@ -1,0 +1,6 @@
+"""A small world that does not exist, seen by Sentinel-2 and Landsat: the demonstration's and the tests' imagery."""
+
+from data_catalog.demo_world.scenes import World
+from data_catalog.demo_world.world import DEFAULT_WORLD, build_world, world_area
+
+__all__ = ["DEFAULT_WORLD", "World", "build_world", "world_area"]
