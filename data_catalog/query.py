@@ -59,7 +59,8 @@ class PublishedCodes:
 
         Returns:
             At most k rows: tile_id, distance (bits), lon and lat (of the centre, degrees), away_km,
-            datetime (of the observation) and the footprint as geometry.
+            datetime (of the observation) and the footprint as geometry; ``attrs["query"]`` is the
+            tile ID asked for.
 
         Raises:
             GridError: The tile ID is malformed.
@@ -77,7 +78,9 @@ class PublishedCodes:
             allowed = self._metres_from(tile) >= minimum_distance_m
         allowed[row] = False
         distances, rows = self._index.nearest(self._codes[row : row + 1], k, allowed)
-        return self._result(tile, rows[0], distances[0])
+        result = self._result(tile, rows[0], distances[0])
+        result.attrs["query"] = tile_id
+        return result
 
     @cached_property
     def _index(self) -> CodeIndex:

@@ -1,0 +1,158 @@
+"""Pictures of tiles in true colour, and the retrieval sheet: a tile and the tiles most like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.errors import QueryError
+from data_catalog.licences import attribution, source_years
+from data_catalog.observations import current_observations, read_tiles
+from data_catalog.query import PublishedCodes
+
+TRUE_COLOUR = ("red", "green", "blue")
+
+DARKEST, BRIGHTEST = 0.5, 99.5
+"""Percentiles of reflectance that become black and white."""
+
+SMALLEST_SPAN = 0.08
+"""Reflectance between black and white at the least: noise over water is not drawn as structure."""
+
+GAMMA = 1.25
+
+COLUMNS = 5
+CELL, GAP, CAPTION, MARGIN = 224, 18, 46, 30
+HEADER, FOOTER = 64, 30
+INK, FAINT, PAPER, UNSEEN = (28, 32, 36), (110, 118, 126), (252, 252, 250), (190, 190, 190)
+FRAME = (196, 78, 28)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How reflectance becomes colour: one for all tiles that are looked at side by side.
+
+    Attributes:
+        black: Reflectance of red, green and blue that is drawn black; haze lifts blue the most.
+        span: Reflectance between black and white, one for all bands so that hues stay true.
+    """
+
+    black: tuple[float, float, float]
+    span: float
+
+    @classmethod
+    def of(cls, tiles: NDArray[np.float32]) -> Stretch:
+        """The stretch that suits tiles, float32 ``(n, 3, y, x)`` reflectance, NaN where unseen."""
+        if not np.isfinite(tiles).any():
+            return cls((0.0, 0.0, 0.0), 0.3)
+        low, high = np.nanpercentile(tiles, [DARKEST, BRIGHTEST], axis=(0, 2, 3))
+        red, green, blue = (float(v) for v in np.nan_to_num(low))
+        return cls((red, green, blue), max(SMALLEST_SPAN, float(np.nanmax(high - low))))
+
+    def apply(self, tile: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Colours, uint8 ``(y, x, 3)``, of reflectance, float32 ``(3, y, x)``; unseen is grey."""
+        black = np.asarray(self.black, np.float32)[:, None, None]
+        bright = np.clip((tile - black) / self.span, 0.0, 1.0) ** (1.0 / GAMMA)
+        colours = np.moveaxis(np.round(255.0 * np.nan_to_num(bright)), 0, -1).astype(np.uint8)
+        colours[np.isnan(tile).any(axis=0)] = UNSEEN
+        return colours
+
+
+def tile_picture(tile: NDArray[np.float32], stretch: Stretch, side: int) -> Image.Image:
+    """A tile in true colour.
+
+    Args:
+        tile: Reflectance of red, green and blue, float32 ``(3, y, x)``, NaN where unseen.
+        stretch: How reflectance becomes colour.
+        side: Side of the picture, pixels.
+    """
+    picture = Image.fromarray(stretch.apply(tile))
+    return picture.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def retrieval_sheet(
+    catalogue: Catalogue, codes: PublishedCodes, result: pd.DataFrame, path: str | Path
+) -> None:
+    """Writes a PNG that shows a tile and its neighbours by code, all in one stretch.
+
+    Args:
+        catalogue: Holds the tiles' pixels, of a sensor that has the bands red, green and blue.
+        codes: What was queried.
+        result: What ``codes.similar`` answered.
+        path: The picture's file.
+
+    Raises:
+        QueryError: A tile has no pixels.
+        CatalogueError: The sensor's tiles lack one of the bands.
+    """
+    sensor, tile_id = codes.sensor, result.attrs["query"]
+    shown = [tile_id, *result["tile_id"]]
+    observations = current_observations(catalogue, sensor).set_index("tile_id", drop=False)
+    missing = [one for one in shown if one not in observations.index]
+    if missing:
+        raise QueryError(
+            f"Tile {missing[0]} has no pixels of {sensor} in {catalogue.root}: ingest its area."
+        )
+    observed = observations.loc[shown]
+    tiles = read_tiles(catalogue, sensor, observed, TRUE_COLOUR)
+    days = [day.strftime("%Y-%m-%d") for day in observed["datetime"]]
+    credit = attribution(source_years(sensor, observed["datetime"]))
+    sheet = draw_sheet(tile_id, tiles, result, days, f"{codes.model_id}. {credit}")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, optimize=True)
+
+
+def draw_sheet(
+    tile_id: str,
+    tiles: NDArray[np.float32],
+    neighbours: pd.DataFrame,
+    days: list[str],
+    credit: str,
+) -> Image.Image:
+    """Draws the retrieval sheet.
+
+    Args:
+        tile_id: The query.
+        tiles: Reflectance, float32 ``(1 + n, 3, y, x)``, the query first, then its neighbours.
+        neighbours: ``tile_id``, ``distance`` and ``away_km`` of the n neighbours.
+        days: Day of each of the tiles.
+        credit: Model, and attribution of the pixels.
+    """
+    stretch = Stretch.of(tiles)
+    rows = max(2, -(-len(neighbours) // COLUMNS))
+    step_x, step_y = CELL + GAP, CELL + CAPTION + GAP
+    query_side = 2 * CELL + CAPTION + GAP
+    left = MARGIN + query_side + 2 * GAP
+    width = left + min(COLUMNS, max(1, len(neighbours))) * step_x - GAP + MARGIN
+    height = HEADER + rows * step_y + FOOTER
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+
+    draw.text((MARGIN, 20), "Places that look alike", INK, _font(26))
+    draw.text((left, 28), "Nearest codes by Hamming distance", FAINT, _font(17))
+    sheet.paste(tile_picture(tiles[0], stretch, query_side), (MARGIN, HEADER))
+    corner = (MARGIN + query_side - 1, HEADER + query_side - 1)
+    draw.rectangle([(MARGIN, HEADER), corner], outline=FRAME, width=4)
+    _caption(draw, MARGIN, HEADER + query_side, tile_id, f"the query, {days[0]}")
+    columns = (neighbours[name] for name in ("tile_id", "distance", "away_km"))
+    for i, (found, distance, away) in enumerate(zip(*columns, strict=True)):
+        x, y = left + i % COLUMNS * step_x, HEADER + i // COLUMNS * step_y
+        sheet.paste(tile_picture(tiles[1 + i], stretch, CELL), (x, y))
+        bits = f"{distance} bit{'s' if distance != 1 else ''}"
+        _caption(draw, x, y + CELL, found, f"{bits}, {away:.0f} km, {days[1 + i]}")
+    draw.text((MARGIN, height - FOOTER), credit, FAINT, _font(13))
+    return sheet
+
+
+def _caption(draw: ImageDraw.ImageDraw, x: int, y: int, tile_id: str, note: str) -> None:
+    draw.text((x, y + 6), tile_id, INK, _font(17))
+    draw.text((x, y + 26), note, FAINT, _font(15))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
