@@ -81,8 +81,15 @@ def read_asset(
             with rasterio.Env(**GDAL_SETTINGS, **uncached):
                 return _load(sign(band.href, profile), geobox, nodata, resampling)
         except Exception as error:  # Whatever a reader raises, one bad scene must not end the run.
-            cause = redacted(str(error)) or type(error).__name__
+            cause = _cause(error)
     raise ReadError(f"{scene_id}, asset {band.key}: {cause}")
+
+
+def _cause(error: BaseException) -> str:
+    # The readers chain errors: the innermost one says what happened.
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return redacted(str(error)) or type(error).__name__
 
 
 def _load(href: str, geobox: GeoBox, nodata: int, resampling: str) -> NDArray[np.float32]:

@@ -79,9 +79,12 @@ class Zone:
             distance = FALSE_NORTHING_SOUTH - distance
         return np.maximum(np.floor(distance / size), 0).astype(np.int64)
 
-    def project(self, lon: ArrayLike, lat: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Easting and northing (metres) of longitudes and latitudes (degrees)."""
-        easting, northing = _to_utm(self).transform(np.asarray(lon, float), np.asarray(lat, float))
+    def project(
+        self, lon: ArrayLike, lat: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Easting and northing (metres) of longitudes (degrees, any turn) and latitudes."""
+        near = _near_meridian(np.asarray(lon, float), self.west + 3.0)
+        easting, northing = _to_utm(self).transform(near, np.asarray(lat, float))
         return np.asarray(easting), np.asarray(northing)
 
     def unproject(
@@ -208,7 +211,7 @@ def parse_tile_id(tile_id: str) -> Tile:
     try:
         check_tile_size(int(size))
     except GridError as error:
-        raise GridError(f"Tile ID {tile_id!r}: {error}") from None
+        raise GridError(f"Tile ID {tile_id!r}: {error} A good ID is {EXAMPLE_ID}.") from None
     if not 1 <= int(number) <= 60:
         raise GridError(
             f"Tile ID {tile_id!r}: UTM zone {number} does not exist, zones are 01 to 60; "
@@ -278,6 +281,8 @@ def tiles_covering(area: BaseGeometry, size: int = DEFAULT_TILE_SIZE) -> list[Ti
     zone_at(west, south), zone_at(east, north)
     if east - west > 360.0:
         raise GridError(f"The area spans {east - west:g}° of longitude: at most 360° is possible.")
+    if area.geom_type in ("Point", "MultiPoint"):
+        return sorted({tile_at(lon, lat, size) for lon, lat in shapely.get_coordinates(area)})
     tiles: set[Tile] = set()
     for strip in range(math.floor((west + 180.0) / 6.0), math.floor((east + 180.0) / 6.0) + 1):
         meridian = -180.0 + 6.0 * strip
