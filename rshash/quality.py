@@ -13,13 +13,13 @@ def check_distinct(codes: Words, bits: int, minimum: int) -> None:
     Args:
         codes: All codes of the table, uint64 (n, words).
         bits: Length of the codes.
-        minimum: Distinct codes that a table needs; half its tiles are enough for a small one.
+        minimum: Distinct codes that a table needs; a quarter of its tiles are enough for a small one.
 
     Raises:
         CodeError: There are fewer distinct codes.
     """
     found = code_statistics(codes, bits).distinct
-    needed = min(minimum, -(-len(codes) // 2))
+    needed = min(minimum, -(-len(codes) // 4))
     if found < needed:
         raise CodeError(
             f"The codes have collapsed: {len(codes)} tiles share {found} distinct codes, "

@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torchgeo.models import RCF
 
 from rshash.errors import FeatureError
 from rshash.features import FeatureScaling, make_extractor, restore_extractor
@@ -57,6 +58,14 @@ def test_the_random_filters_follow_the_seed() -> None:
     np.testing.assert_array_equal(first(make_tiles()), again(make_tiles()))
     with pytest.raises(FeatureError, match="Seed 0"):
         make_extractor({**MOSAIKS, "seed": 0})
+
+
+def test_random_features_are_torchgeos_on_standardised_bands() -> None:
+    spec = {**MOSAIKS, "features": 80, "statistics": {"red": [0.1, 0.1], "nir": [0.3, 0.2]}}
+    tiles = make_tiles()
+    scaled = (tiles - np.array([0.1, 0.3])[:, None, None]) / np.array([0.1, 0.2])[:, None, None]
+    expected = RCF(2, 80, 3, bias=-1.0, seed=3)(torch.from_numpy(scaled.astype(np.float32)))
+    np.testing.assert_allclose(make_extractor(spec)(tiles), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mosaiks", "timm"])
