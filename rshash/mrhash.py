@@ -33,7 +33,20 @@ from rshash.pseudo_labels import sharpened_target, soft_assignment
 class MrHashSettings:
     """Settings of MrHash.
 
-    The defaults were chosen by measurement where they depart from the paper's.
+    The defaults are for frozen features and a small head; the paper trains for longer.
+
+    Attributes:
+        bits: Length of the codes.
+        clusters: Clusters of the latent space, which are the pseudo-labels' classes.
+        latent: Length of the latent vectors.
+        autoencoder_epochs: Passes over the tiles in the autoencoder stage.
+        hashing_epochs: Passes over the tiles in the hashing stage.
+        batch_size: Most tiles in a step of the hashing stage.
+        learning_rate: Adam's first rate in the hashing stage.
+        reconstruction_weight: Weight of the reconstruction beside the two divergences, lambda_0.
+        hidden: Width of the head's hidden layer.
+        dropout: Share of the hidden layer dropped while training.
+        seed: Seed of everything random.
     """
 
     bits: int = 64
