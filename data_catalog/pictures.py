@@ -24,7 +24,7 @@ DARKEST, BRIGHTEST = 0.5, 99.5
 SMALLEST_SPAN = 0.08
 """Reflectance between black and white at the least: noise over water is not drawn as structure."""
 
-GAMMA = 1.25
+GAMMA = 1.5
 
 COLUMNS = 5
 CELL, GAP, CAPTION, MARGIN = 224, 18, 46, 30
@@ -102,7 +102,8 @@ def retrieval_sheet(
     tiles = read_tiles(catalogue, sensor, observed, TRUE_COLOUR)
     days = [day.strftime("%Y-%m-%d") for day in observed["datetime"]]
     credit = attribution(source_years(sensor, observed["datetime"]))
-    sheet = draw_sheet(tile_id, tiles, result, days, f"{codes.model_id}. {credit}")
+    title = f"Nearest of {len(codes):,} tiles, by Hamming distance of {codes.bits}-bit codes"
+    sheet = draw_sheet(tile_id, tiles, result, days, title, f"{codes.model_id}. {credit}")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, optimize=True)
 
@@ -112,6 +113,7 @@ def draw_sheet(
     tiles: NDArray[np.float32],
     neighbours: pd.DataFrame,
     days: list[str],
+    title: str,
     credit: str,
 ) -> Image.Image:
     """Draws the retrieval sheet.
@@ -121,6 +123,7 @@ def draw_sheet(
         tiles: Reflectance, float32 ``(1 + n, 3, y, x)``, the query first, then its neighbours.
         neighbours: ``tile_id``, ``distance`` and ``away_km`` of the n neighbours.
         days: Day of each of the tiles.
+        title: Stands above the neighbours.
         credit: Model, and attribution of the pixels.
     """
     stretch = Stretch.of(tiles)
@@ -128,13 +131,13 @@ def draw_sheet(
     step_x, step_y = CELL + GAP, CELL + CAPTION + GAP
     query_side = 2 * CELL + CAPTION + GAP
     left = MARGIN + query_side + 2 * GAP
-    width = left + min(COLUMNS, max(1, len(neighbours))) * step_x - GAP + MARGIN
+    width = left + min(COLUMNS, max(3, len(neighbours))) * step_x - GAP + MARGIN
     height = HEADER + rows * step_y + FOOTER
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
 
     draw.text((MARGIN, 20), "Places that look alike", INK, _font(26))
-    draw.text((left, 28), "Nearest codes by Hamming distance", FAINT, _font(17))
+    draw.text((left, 28), title, FAINT, _font(17))
     sheet.paste(tile_picture(tiles[0], stretch, query_side), (MARGIN, HEADER))
     corner = (MARGIN + query_side - 1, HEADER + query_side - 1)
     draw.rectangle([(MARGIN, HEADER), corner], outline=FRAME, width=4)

@@ -1,0 +1,101 @@
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from PIL import Image
+from published_world import BANDS, SENSOR, index, make_model, random_codes, tiles
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import code_rows, publish_code_tables
+from data_catalog.errors import QueryError
+from data_catalog.geoparquet import write_geoparquet
+from data_catalog.models import publish_model
+from data_catalog.pictures import UNSEEN, Stretch, draw_sheet, retrieval_sheet, tile_picture
+from data_catalog.query import open_codes
+from data_catalog.sensors import get_sensor
+from data_catalog.stac_items import segment_item
+
+PLACES = tiles(8)
+SIDE = 192
+
+
+def colours_of(n):
+    """Tiles that are plainly red, green or blue in turn, uint16 reflectance x 10000."""
+    pixels = np.full((n, 3, SIDE, SIDE), 500, np.uint16)
+    for i in range(n):
+        pixels[i, 2 - i % 3] = 2500
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    catalogue = Catalogue.create(tmp_path_factory.mktemp("pictures") / "catalogue")
+    folder = catalogue.asset_folder(f"tiles-{SENSOR}", "night-1")
+    group = zarr.create_group(folder / "pixels.zarr")
+    array = group.create_array("reflectance", data=colours_of(8), chunks=(1, 3, SIDE, SIDE))
+    array.attrs.update(bands=list(BANDS), scale=1e-4, nodata=0)
+    write_geoparquet(folder / "index.parquet", index(PLACES), {})
+    item = segment_item("night-1", get_sensor(SENSOR), index(PLACES), BANDS, {}, folder)
+    catalogue.publish(f"tiles-{SENSOR}", item)
+    model = make_model()
+    publish_model(catalogue, model)
+    publish_code_tables(catalogue, model, code_rows(index(PLACES), random_codes(8)))
+    return catalogue
+
+
+def test_a_sheet_shows_the_query_and_its_neighbours_in_their_colours(catalogue, tmp_path):
+    codes = open_codes(catalogue)
+    path = tmp_path / "new" / "sheet.png"
+    result = codes.similar(PLACES[0].id, 7)
+    retrieval_sheet(catalogue, codes, result, path)
+    sheet = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert sheet.shape[0] < sheet.shape[1]
+    assert sheet[300, 300].argmax() == 0, "the first tile is red"
+    first = [tile.id for tile in PLACES].index(result["tile_id"][0])
+    left = sheet.shape[1] - 30 - 5 * 224 - 4 * 18
+    assert sheet[64 + 100, left + 100].argmax() == first % 3
+
+
+def test_a_tile_without_pixels_is_named(catalogue, tmp_path):
+    codes = open_codes(catalogue)
+    result = codes.similar(PLACES[0].id, 3)
+    result.attrs["query"] = tiles(1, row=3000)[0].id
+    with pytest.raises(QueryError, match=r"UTM1920-32N_0176_3000 has no pixels of sentinel-2-l2a"):
+        retrieval_sheet(catalogue, codes, result, tmp_path / "sheet.png")
+
+
+@pytest.mark.parametrize("neighbours", [0, 1, 5, 12])
+def test_a_sheet_of_any_number_of_neighbours_holds_them_all(neighbours):
+    frame = pd.DataFrame(
+        {"tile_id": [t.id for t in tiles(neighbours)], "distance": 1, "away_km": 12.3}
+    )
+    pixels = np.random.default_rng(0).random((1 + neighbours, 3, 16, 16), np.float32)
+    days = ["2024-06-01"] * (1 + neighbours)
+    sheet = np.asarray(draw_sheet("UTM1920-32N_0177_2891", pixels, frame, days, "title", "credit"))
+    blank = np.asarray(draw_sheet("x", pixels * np.nan, frame, days, "title", "credit"))
+    assert sheet.shape == blank.shape
+    grey = (blank == UNSEEN).all(-1).sum()
+    assert grey == (512 - 2 * 4) ** 2 + neighbours * 224**2
+
+
+def test_one_stretch_keeps_hues_and_takes_haze_away():
+    haze = np.array([0.02, 0.04, 0.08], np.float32)[:, None, None]
+    ground = np.linspace(0, 0.3, 64, dtype=np.float32).reshape(8, 8)
+    pixels = (ground + haze)[None]
+    colours = Stretch.of(pixels).apply(pixels[0])
+    assert np.ptp(colours.astype(int), axis=-1).max() <= 2, "grey ground stays grey"
+    assert colours.min() == 0 and colours.max() == 255
+
+
+def test_calm_water_is_not_drawn_as_structure():
+    water = 0.02 + np.random.default_rng(0).normal(0, 0.001, (4, 3, 32, 32)).astype(np.float32)
+    assert Stretch.of(water).apply(water[0]).max() < 80
+
+
+def test_unseen_pixels_are_grey():
+    tile = np.full((3, 8, 8), 0.1, np.float32)
+    tile[:, :4] = np.nan
+    picture = np.asarray(tile_picture(tile, Stretch((0.0, 0.0, 0.0), 0.3), 8))
+    assert tuple(picture[0, 0]) == UNSEEN and tuple(picture[7, 7]) != UNSEEN
+    nothing = np.full((1, 3, 8, 8), np.nan, np.float32)
+    assert (Stretch.of(nothing).apply(nothing[0]) == UNSEEN).all()
