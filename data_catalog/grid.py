@@ -1,7 +1,7 @@
 """The global tile grid: squares of the UTM zones' own coordinates, and their IDs.
 
-Rows are counted from the equator, because Sentinel-2's pixel edges lie on multiples of 60 m from there in both
-hemispheres: in its own zone every Sentinel-2 tile is an exact window of its scene.
+Rows are counted from the equator, because Sentinel-2's pixel edges lie on multiples of 60 m from
+there in both hemispheres: in its own zone every Sentinel-2 tile is an exact window of its scene.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def check_tile_size(size: int) -> int:
     if size <= 0 or size % TILE_SIZE_STEP or size > 99_960:
         raise GridError(
             f"Tile size {size} m does not fit the sensors' pixels: "
-            f"use a positive multiple of {TILE_SIZE_STEP} m up to 99960 m, such as {DEFAULT_TILE_SIZE}."
+            f"use a positive multiple of {TILE_SIZE_STEP} m up to 99960 m, "
+            f"such as {DEFAULT_TILE_SIZE}."
         )
     return size
 
@@ -158,8 +159,8 @@ class Tile:
     def footprint(self) -> Polygon:
         """The square in longitude and latitude.
 
-        Corners beyond ±180° keep their sign of the zone's side, so that the polygon stays small: longitudes
-        may lie a little outside [-180, 180].
+        Corners beyond ±180° keep their sign of the zone's side, so that the polygon stays small:
+        longitudes may lie a little outside [-180, 180].
         """
         return footprints([self])[0]
 
@@ -267,8 +268,9 @@ def tiles_covering(area: BaseGeometry, size: int = DEFAULT_TILE_SIZE) -> list[Ti
     """The tiles that places of an area belong to, sorted: together they cover the area.
 
     Args:
-        area: Any geometry in longitude and latitude. Longitudes beyond ±180° go on around the globe, so that
-            an area over the antimeridian is written as one piece, for example from 179° to 181°.
+        area: Any geometry in longitude and latitude. Longitudes beyond ±180° go on around the
+            globe, so that an area over the antimeridian is written as one piece, for example from
+            179° to 181°.
         size: Tile size, metres.
 
     Raises:
@@ -309,7 +311,7 @@ def _tiles_of_strip(area: BaseGeometry, zone: Zone, meridian: float, size: int) 
 
 
 def _tiles_of_region(part: BaseGeometry, zone: Zone, size: int) -> set[Tile]:
-    # A straight edge in degrees is bent in UTM: short pieces keep it within the metre that is added.
+    # A straight edge in degrees is bent in UTM: short pieces keep it within the added metre.
     bent = shapely.transform(
         shapely.segmentize(part, 0.01), lambda xy: np.stack(zone.project(*xy.T), 1)
     ).buffer(1.0)

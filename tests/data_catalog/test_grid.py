@@ -5,6 +5,7 @@ import pytest
 import shapely
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from shapely.affinity import translate
 
 from data_catalog.errors import GridError
 from data_catalog.grid import (
@@ -107,7 +108,7 @@ def test_the_tiles_of_an_area_cover_it(
 @settings(max_examples=40, deadline=None)
 @given(AREAS)
 def test_every_tile_of_an_area_is_touched_by_it(area: shapely.Polygon) -> None:
-    turns = [shapely.transform(area, lambda xy, t=t: xy + [[t, 0.0]]) for t in (-360, 0, 360)]
+    turns = [translate(area, xoff=t) for t in (-360, 0, 360)]
     near = shapely.union_all(turns).buffer(5e-4 / np.cos(np.radians(83.9)))
     for tile in tiles_covering(area):
         assert near.intersects(tile.footprint), tile.id
