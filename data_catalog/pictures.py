@@ -21,6 +21,9 @@ TRUE_COLOUR = ("red", "green", "blue")
 DARKEST, BRIGHTEST = 0.5, 99.5
 """Percentiles of reflectance that become black and white."""
 
+CLOUD = 0.3
+"""Ground is rarely brighter in all bands: such pixels set the stretch only as a majority."""
+
 SMALLEST_SPAN = 0.08
 """Reflectance between black and white at the least: noise over water is not drawn as structure."""
 
@@ -48,11 +51,16 @@ class Stretch:
     @classmethod
     def of(cls, tiles: NDArray[np.float32]) -> Stretch:
         """The stretch that suits tiles, float32 ``(n, 3, y, x)`` reflectance, NaN where unseen."""
-        if not np.isfinite(tiles).any():
+        pixels = np.moveaxis(tiles, 1, -1).reshape(-1, 3)
+        pixels = pixels[np.isfinite(pixels).all(axis=1)]
+        if not len(pixels):
             return cls((0.0, 0.0, 0.0), 0.3)
-        low, high = np.nanpercentile(tiles, [DARKEST, BRIGHTEST], axis=(0, 2, 3))
-        red, green, blue = (float(v) for v in np.nan_to_num(low))
-        return cls((red, green, blue), max(SMALLEST_SPAN, float(np.nanmax(high - low))))
+        ground = pixels[pixels.min(axis=1) < CLOUD]
+        if 2 * len(ground) >= len(pixels):
+            pixels = ground
+        low, high = np.percentile(pixels, [DARKEST, BRIGHTEST], axis=0)
+        red, green, blue = (float(v) for v in low)
+        return cls((red, green, blue), max(SMALLEST_SPAN, float((high - low).max())))
 
     def apply(self, tile: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Colours, uint8 ``(y, x, 3)``, of reflectance, float32 ``(3, y, x)``; unseen is grey."""

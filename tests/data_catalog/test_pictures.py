@@ -87,6 +87,16 @@ def test_one_stretch_keeps_hues_and_takes_haze_away():
     assert colours.min() == 0 and colours.max() == 255
 
 
+def test_clouds_do_not_darken_the_ground():
+    ground = np.random.default_rng(0).uniform(0, 0.15, (4, 3, 32, 32)).astype(np.float32)
+    clouded = ground.copy()
+    clouded[:, :, :8] = 0.9
+    clear, cloudy = Stretch.of(ground), Stretch.of(clouded)
+    assert cloudy.span == pytest.approx(clear.span, rel=0.02)
+    snow = np.full((1, 3, 8, 8), 0.6, np.float32) + np.linspace(0, 0.3, 8, dtype=np.float32)
+    assert np.ptp(Stretch.of(snow).apply(snow[0])) > 200
+
+
 def test_calm_water_is_not_drawn_as_structure():
     water = 0.02 + np.random.default_rng(0).normal(0, 0.001, (4, 3, 32, 32)).astype(np.float32)
     assert Stretch.of(water).apply(water[0]).max() < 80
