@@ -37,7 +37,18 @@ SIGNING_TIMEOUT_S = 180.0
 """Long enough to wait out a "too many requests"."""
 
 _SIGNING = threading.Lock()
-_FAULTS = (APIError, pystac.STACError, requests.RequestException, OSError, ValueError, KeyError)
+# What libraries raise about answers that are missing, or are no STAC.
+_FAULTS = (
+    APIError,
+    pystac.STACError,
+    pystac.STACTypeError,
+    requests.RequestException,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
 
 
 _RETRY = Retry(
@@ -107,7 +118,8 @@ class SourceCatalogue:
             ) from None
         wanted = [i for i in found.values() if _is_wanted(i, sensor)]
         for item in wanted:
-            item.make_asset_hrefs_absolute()
+            if item.get_self_href():
+                item.make_asset_hrefs_absolute()
         return sorted(wanted, key=lambda item: (scene_datetime(item), item.id))
 
     def _items(self, collection: str, area: BaseGeometry, period: str) -> list[pystac.Item]:
