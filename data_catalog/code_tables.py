@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +231,7 @@ def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone
     number = int(zone.item.properties["version"]) + 1 if zone.item else 1
     item_id = f"{model_id}-{zone.name}-v{number}"
     folder = catalogue.asset_folder(collection_id, item_id)
-    staged = folder / "staged.parquet"
+    staged = folder / f".staged-{os.getpid()}.parquet"
     table = write_code_table(staged, zone.merged, model.bits, model.primary_sensor)
     # Named by content: two runs that stage the same version never write the same file.
     path = staged.rename(folder / f"codes-{stac.file_checksum(staged)[4:16]}.parquet")

@@ -54,7 +54,17 @@ def outline(footprints: Sequence[BaseGeometry]) -> tuple[BaseGeometry, list[floa
         merged = merged.convex_hull
     merged = shapely.set_precision(within_world(merged), 1e-6)
     west, south, east, north = merged.bounds
-    if east - west > 180.0 and merged.geom_type == "MultiPolygon":
-        parts = shapely.bounds(shapely.get_parts(merged))
-        west, east = parts[parts[:, 0] > 0.0, 0].min(), parts[parts[:, 2] < 0.0, 2].max()
+    if west == -180.0 and east == 180.0:
+        west, east = _crossing_span(shapely.bounds(shapely.get_parts(merged)))
     return merged, [float(v) for v in (west, south, east, north)]
+
+
+def _crossing_span(boxes: NDArray[np.float64]) -> tuple[float, float]:
+    """West and east (smaller than west) around the widest gap that no part reaches into."""
+    boxes = boxes[np.argsort(boxes[:, 0])]
+    reached = np.maximum.accumulate(boxes[:, 2])
+    gaps = boxes[1:, 0] - reached[:-1]
+    if not len(gaps) or gaps.max() <= 0.0:
+        return -180.0, 180.0
+    widest = int(gaps.argmax())
+    return float(boxes[widest + 1, 0]), float(reached[widest])

@@ -5,6 +5,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import torch
 import zarr
 
 from data_catalog.catalogue import Catalogue
@@ -67,6 +68,7 @@ def make_model(bits: int = 64, seed: int = 1) -> Model:
     extractor = make_extractor(
         {"kind": "mosaiks", "bands": list(BANDS), "features": 16, "seed": seed}
     )
+    torch.manual_seed(seed)
     return Model(
         method="mrhash",
         primary_sensor=SENSOR,

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from published_world import (
     SCENES,
     SENSOR,
@@ -16,7 +17,8 @@ from stac_schemas import assert_catalogue_valid, assert_valid
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, publish_code_tables
-from data_catalog.grid import Zone
+from data_catalog.geometry import outline
+from data_catalog.grid import Zone, footprints, tile_at
 from data_catalog.models import load_model, publish_model, publish_pseudo_labels
 
 
@@ -97,12 +99,30 @@ def test_publishing_a_model_again_changes_nothing(catalogue):
     assert catalogue.contents() == before
 
 
+def edge_tiles():
+    """Tiles at 20° south, on both sides of the antimeridian and over it."""
+    west, east = Zone(60, "S"), Zone(1, "S")
+    last = int(west.project(180.0, -20.0)[0] // 1920)
+    first = int(east.project(-180.0, -20.0)[0] // 1920)
+    return [*tiles(3, west, column=last - 2, row=1152), *tiles(3, east, column=first, row=1152)]
+
+
 def test_tiles_on_both_sides_of_the_antimeridian_make_a_valid_item(tmp_path):
     catalogue = Catalogue.create(tmp_path)
-    west = tiles(4, Zone(60, "S"), column=400, row=1000)
-    east = tiles(4, Zone(1, "S"), column=100, row=1000)
-    edge = [t for t in west + east if t.footprint.bounds[2] > 180 or t.footprint.bounds[0] < -180]
-    publish_segment(catalogue, "pacific", index(west + east))
+    publish_segment(catalogue, "pacific", index(edge_tiles()))
     item = catalogue.items(f"tiles-{SENSOR}")[0].to_dict()
     assert_valid(item)
-    assert all(-180 <= v <= 180 for v in item["bbox"][::2]), edge
+    west, _, east, _ = item["bbox"]
+    assert 179 < west < 180 and -180 < east < -179
+    assert item["geometry"]["type"] == "MultiPolygon" and item["properties"]["proj:code"] is None
+    assert_catalogue_valid(catalogue.root)
+
+
+def test_the_outline_of_a_world_wide_segment_holds_every_part():
+    places = [*edge_tiles(), tile_at(0.0, 10.0), tile_at(100.0, 10.0)]
+    region, (west, south, east, north) = outline(footprints(places))
+    assert (west, east) == (pytest.approx(0, abs=0.1), pytest.approx(-180, abs=1)) and west > east
+    assert south < 0 < north
+    for tile in places:
+        lon, lat = tile.centre
+        assert region.buffer(1e-6).contains(shapely.Point((lon + 180) % 360 - 180, lat))
