@@ -1,7 +1,7 @@
 """Serves a folder over HTTP with range requests, so that it can stand for a remote catalogue.
 
-The server is a process of its own: GDAL holds the interpreter's lock while it opens a remote file, so a
-server in a thread of the reading process would wait for its own reader.
+The server is a process of its own: GDAL holds the interpreter's lock while it opens a remote file,
+so a server in a thread of the reading process would wait for its own reader.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _wait_until_started(server: subprocess.Popen[bytes], base: str, folder: Path
         else:
             return
     raise SourceError(
-        f"The server of {folder} did not start (exit status {server.poll()}): see its messages above."
+        f"The server of {folder} did not start (exit status {server.poll()}): see its messages."
     )
 
 

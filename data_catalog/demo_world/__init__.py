@@ -1,4 +1,4 @@
-"""A small world that does not exist, seen by Sentinel-2 and Landsat: the demonstration's and the tests' imagery."""
+"""A small world that does not exist, as Sentinel-2 and Landsat see it, for demonstration."""
 
 from data_catalog.demo_world.scenes import World
 from data_catalog.demo_world.world import DEFAULT_WORLD, build_world, world_area

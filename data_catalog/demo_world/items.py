@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 from shapely.geometry import Polygon, mapping
 
@@ -30,7 +33,7 @@ SENTINEL2_BANDS: dict[str, tuple[int, str | None, str, float, float]] = {
     "B12": (20, "swir22", "Band 12 - SWIR (2.2) - 20m", 2.19, 0.242),
 }
 
-# Asset key: the Sentinel-2 band that sees the nearest colour, number in file names, title, centre, width.
+# Asset key: Sentinel-2's nearest band, number in file names, title, centre and width in µm.
 LANDSAT_BANDS: dict[str, tuple[str, int, str, float, float]] = {
     "coastal": ("B01", 1, "Coastal/Aerosol Band", 0.44, 0.02),
     "blue": ("B02", 2, "Blue Band", 0.48, 0.06),
@@ -88,7 +91,7 @@ def sentinel2_item(
     made = made_at.strftime("%Y%m%dT%H%M%S")
     satellite, orbit = acquisition.platform, f"R{acquisition.track:03d}"
     short = f"{satellite}_MSIL2A_{taken}"
-    number = f"N{BASELINE}"
+    number, operated = f"N{BASELINE}", f"{satellite}_OPER_MSI_L2A"
     absolute_orbit = f"A{38000 + acquisition.time.timetuple().tm_yday:06d}"
     north = scene_north(world, acquisition.sensor, extent)
     item = _item(
@@ -106,9 +109,9 @@ def sentinel2_item(
             "sat:orbit_state": "descending",
             "sat:relative_orbit": acquisition.track,
             "s2:mgrs_tile": extent.name,
-            "s2:granule_id": f"{satellite}_OPER_MSI_L2A_TL_2BPS_{made}_{absolute_orbit}_T{extent.name}_{number}",
+            "s2:granule_id": f"{operated}_TL_2BPS_{made}_{absolute_orbit}_T{extent.name}_{number}",
             "s2:datatake_id": f"G{satellite}_{taken}_{absolute_orbit[1:]}_{number}",
-            "s2:datastrip_id": f"{satellite}_OPER_MSI_L2A_DS_2BPS_{made}_S{taken}_{number}",
+            "s2:datastrip_id": f"{operated}_DS_2BPS_{made}_S{taken}_{number}",
             "s2:product_uri": (
                 f"{short}_{number.replace('.', '')}_{orbit}_T{extent.name}_{made}.SAFE"
             ),
@@ -147,7 +150,7 @@ def landsat_item(
     seen: Polygon,
     cover: dict[str, float],
 ) -> pystac.Item:
-    """Item of a Landsat scene, with its assets at paths relative to the item; arguments as for Sentinel-2."""
+    """Item of a Landsat scene; arguments and asset paths as for Sentinel-2."""
     day = acquisition.time.strftime("%Y%m%d")
     made = (acquisition.time + timedelta(days=3)).strftime("%Y%m%d")
     path, row = extent.name[:3], extent.name[3:]
@@ -268,22 +271,56 @@ def _add_band(
     item.add_asset(key, asset)
 
 
-def make_collection(sensor: str) -> pystac.Collection:
-    """An empty collection of a sensor's scenes; its extent is set once items are in it."""
-    sentinel = sensor == "sentinel-2-l2a"
-    provider = "ESA" if sentinel else "USGS"
-    return pystac.Collection(
-        sensor,
-        "Rendered scenes of a landscape that does not exist, shaped like "
-        + ("Sentinel-2 Level-2A." if sentinel else "Landsat Collection 2 Level-2."),
-        pystac.Extent(
-            pystac.SpatialExtent([[-180, -90, 180, 90]]), pystac.TemporalExtent([[None, None]])
-        ),
-        title="Sentinel-2 Level-2A (demonstration)"
-        if sentinel
-        else "Landsat Collection 2 Level-2 (demonstration)",
-        license="other",
-        providers=[
-            pystac.Provider(f"{provider} (format and naming)", roles=[pystac.ProviderRole.PRODUCER])
+def collection_document(sensor: str, item_files: list[Path]) -> dict[str, Any]:
+    """A sensor's collection over the items in some files.
+
+    Args:
+        sensor: ID of the collection.
+        item_files: Each in a folder of its own below the collection's.
+    """
+    found = [json.loads(file.read_text()) for file in item_files]
+    boxes = np.array([item["bbox"] for item in found])
+    times = sorted(item["properties"]["datetime"] for item in found)
+    family = "Sentinel-2 Level-2A" if sensor == "sentinel-2-l2a" else "Landsat Collection 2 Level-2"
+    return {
+        "type": "Collection",
+        "id": sensor,
+        "stac_version": "1.0.0",
+        "title": f"{family} (demonstration)",
+        "description": f"Scenes of a landscape that does not exist, shaped like {family}.",
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [[*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()]]},
+            "temporal": {"interval": [[times[0], times[-1]]]},
+        },
+        "links": [
+            {"rel": "root", "href": "../catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": "../catalog.json", "type": "application/json"},
+            *(
+                {
+                    "rel": "item",
+                    "href": f"./{file.parent.name}/{file.name}",
+                    "type": "application/geo+json",
+                }
+                for file in item_files
+            ),
         ],
-    )
+    }
+
+
+def catalogue_document(sensors: list[str]) -> dict[str, Any]:
+    """The root of the static catalogue."""
+    return {
+        "type": "Catalog",
+        "id": "demonstration-world",
+        "stac_version": "1.0.0",
+        "title": "Demonstration world",
+        "description": "A landscape that does not exist, as Sentinel-2 and Landsat see it.",
+        "links": [
+            {"rel": "root", "href": "./catalog.json", "type": "application/json"},
+            *(
+                {"rel": "child", "href": f"./{sensor}/collection.json", "type": "application/json"}
+                for sensor in sensors
+            ),
+        ],
+    }

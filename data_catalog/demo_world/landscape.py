@@ -13,19 +13,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_catalog.demo_world.noise import FloatField, Noise, fraction, hash_numbers
-from data_catalog.demo_world.plan import COARSE, PIXEL, Kind, Plan, make_plan
+from data_catalog.demo_world.plan import COARSE, LARGE, PIXEL, Kind, Plan, make_plan
 from data_catalog.demo_world.spectra import Crop, Material, crop_material
 
 FLAT_SHADE = 128
 _STRIP = 256
 
-# Which crops a region's farmers grow, chosen by a hashed number.
-_ROTATION = np.array(
-    [
-        Crop.WHEAT, Crop.WHEAT, Crop.WHEAT, Crop.BARLEY, Crop.BARLEY, Crop.RAPESEED, Crop.RAPESEED, Crop.MAIZE,
-        Crop.MAIZE, Crop.MAIZE, Crop.BEET, Crop.BEET, Crop.ALFALFA, Crop.ALFALFA, Crop.POTATO, Crop.FALLOW,
-    ]
-)  # fmt: skip
+# Which crops farmers grow, chosen by a hashed number.
+_SHARES = {
+    Crop.WHEAT: 3,
+    Crop.BARLEY: 2,
+    Crop.RAPESEED: 2,
+    Crop.MAIZE: 3,
+    Crop.BEET: 2,
+    Crop.ALFALFA: 2,
+    Crop.POTATO: 1,
+    Crop.FALLOW: 1,
+}
+_ROTATION = np.repeat(list(_SHARES), list(_SHARES.values()))
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,15 @@ class _Strip:
         rows = np.arange(start, stop)[:, None]
         columns = np.arange(plan.side)[None, :]
         drift = [noise.rows(start, stop) for noise in painter.drift]
-        y = np.clip(rows + drift[1] * 2.2, 0, plan.side - 1).astype(np.int32) // COARSE
-        x = np.clip(columns + drift[0] * 2.2, 0, plan.side - 1).astype(np.int32) // COARSE
+        self.grain = painter.grain.rows(start, stop)
+        y = (
+            np.clip(rows + drift[1] * 2.2 + self.grain * 0.9, 0, plan.side - 1).astype(np.int32)
+            // COARSE
+        )
+        x = (
+            np.clip(columns + drift[0] * 2.2 - self.grain * 0.9, 0, plan.side - 1).astype(np.int32)
+            // COARSE
+        )
         self.region = plan.region[y, x]
         self.settlement = plan.settlement[y, x]
         self.kind = plan.regions.kind[self.region]
@@ -114,7 +126,6 @@ class _Strip:
         self.ruggedness = painter.upsampled("ruggedness", start, stop)
         self.stands = painter.stands.rows(start, stop)
         self.patches = painter.patches.rows(start, stop)
-        self.grain = painter.grain.rows(start, stop)
         self.basins = painter.basins.rows(start, stop)
         self.height = self._height(painter)
         shape = (stop - start, plan.side)
@@ -187,6 +198,7 @@ class _Strip:
     def _fields(self) -> None:
         self.parcel, self.border, self.u, self.v = self._parcels()
         farmed = (self.kind >= Kind.LARGE_FIELDS) & (self.kind <= Kind.PASTURE)
+        farmed |= self.kind == Kind.TOWN
         soil = self.plan.regions.soil[self.region]
         crop = _ROTATION[(self.parcel >> np.uint32(20)) & np.uint32(15)]
         stand = 0.2 + 0.6 * fraction(self.parcel, 1)
@@ -242,11 +254,7 @@ class _Strip:
         self._set(here & corners, Material.TRACK, 0.6)
 
     def _pasture(self) -> None:
-        here = (
-            (self.kind == Kind.PASTURE)
-            | (self.kind == Kind.LAKE_COUNTRY)
-            | (self.kind == Kind.TOWN)
-        )
+        here = (self.kind == Kind.PASTURE) | (self.kind == Kind.LAKE_COUNTRY)
         dry = fraction(self.parcel, 1) * 0.5 + self.plan.regions.mood[self.region] * 0.4
         vigour = 0.75 - dry + 0.14 * self.patches + 0.1 * self.stands
         self._set(here, Material.MEADOW, vigour, 1 + 0.03 * self.grain)
@@ -287,15 +295,18 @@ class _Strip:
         self._set(here, Material.DRY_GRASS, 0.3 - 0.15 * self.patches, 1 + 0.03 * self.grain)
         self._set(here & (bareness < -0.2), Material.HEATH, 0.35 + 0.15 * self.patches)
         self._set(
-            here & (bareness > 0.9), Material.ROCK, 0.3 + 0.25 * self.patches, 1 + 0.05 * self.grain
+            here & (bareness > 0.9),
+            Material.ROCK,
+            0.12 + 0.15 * self.patches,
+            0.95 + 0.05 * self.grain,
         )
         sandy = here & (mood > 0.6) & (self.stands > 0.5)
-        self._set(sandy, Material.SAND, 0.55 + 0.2 * self.patches)
+        self._set(sandy, Material.SAND, 0.28 + 0.12 * self.patches)
         scrub = here & (self.patches + self.grain < -2.0)
         self._set(scrub, Material.CONIFER, 0.2)
 
     def _lakes(self) -> None:
-        depth = self.basins + 2.3 * (self.wetness - 0.5) * (self.wetness > 0.02) - 1.55
+        depth = 0.9 * self.basins + 2.0 * self.wetness - 2.7
         shore = (depth > -0.14) & (self.wetness > 0.3) & (self.stands < 0.6)
         self._set(shore, Material.REED, 0.75 + 0.15 * self.patches)
         lake = depth + 0.02 * self.patches > 0
@@ -334,7 +345,7 @@ class _Strip:
         plot = hash_numbers(
             np.floor(u / 21.0).astype(np.int32), np.floor(v / 21.0).astype(np.int32)
         )
-        large = settlements.radius[self.settlement] > 100
+        large = settlements.radius[self.settlement] > LARGE
         self._set(inside, Material.GARDEN, 0.25 + 0.5 * fraction(plot, 1), 0.95 + 0.1 * self.grain)
         built = fraction(plot) < 0.26 + 0.85 * np.clip(density, 0, 1) * large
         roof = fraction(plot, 2)
@@ -344,13 +355,13 @@ class _Strip:
         core = inside & large & (density > 0.55)
         self._set(core & (roof > 0.35), Material.CONCRETE, 0.2 + 0.6 * fraction(plot, 1), 0.95)
         use = fraction(quarter)
-        works = inside & large & (use < 0.13) & (density < 0.6)
+        works = inside & large & (use < 0.08) & (density < 0.6)
         self._set(works, Material.CONCRETE, 0.6 + 0.1 * self.grain)
         hall = hash_numbers(
             np.floor(u / 65.0).astype(np.int32), np.floor(v / 47.5).astype(np.int32)
         )
         self._set(
-            works & (fraction(hall) < 0.6), Material.BRIGHT_ROOF, 0.4 + 0.6 * fraction(hall, 1)
+            works & (fraction(hall) < 0.55), Material.BRIGHT_ROOF, 0.1 + 0.7 * fraction(hall, 1)
         )
         park = inside & (use > 0.93)
         self._set(park, Material.GARDEN, 0.35 + 0.3 * self.grain)
@@ -367,4 +378,4 @@ class _Strip:
         east = np.gradient(self.height[1:-1], axis=1) / PIXEL
         facing = (1.0 - 0.55 * south - 0.55 * east) / np.sqrt(1 + south**2 + east**2)
         water = self.material <= Material.RIVER
-        self.shade *= np.where(water, 1.0, np.clip(facing, 0.35, 1.6))
+        self.shade *= np.where(water, 1.0, np.clip(facing, 0.4, 1.3))

@@ -1,4 +1,4 @@
-"""Smooth random fields and stable random numbers: what the landscape and the weather are made of."""
+"""Smooth random fields and stable random numbers: the stuff of the landscape and the weather."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FloatField = NDArray[np.float32]
 class Noise:
     """A smooth random field over a square, with mean 0 and a standard deviation of about 1.
 
-    It is kept as coarse grids, one an octave, and drawn strip by strip, so that a large field never stands in
-    memory whole and strips can be drawn by several threads.
+    It is kept as coarse grids, one an octave, and drawn strip by strip, so that a large field never
+    stands in memory whole and strips can be drawn by several threads.
 
     Args:
         rng: Source of the random numbers.
@@ -55,7 +55,7 @@ class Noise:
 
 def hash_numbers(*keys: NDArray[np.integer] | int) -> NDArray[np.uint32]:
     """A well-mixed 32-bit number for each combination of the integer keys, which are broadcast."""
-    mixed = np.uint32(0x9E3779B9)
+    mixed: NDArray[np.uint32] = np.array(0x9E3779B9, np.uint32)
     with np.errstate(over="ignore"):
         for key in keys:
             part = np.asarray(key).astype(np.int64).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""Where things lie in the landscape: regions, settlements, rivers and roads, drawn coarsely before it is painted."""
+"""Where things lie in the landscape: regions, settlements, the river and roads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from data_catalog.demo_world.noise import FloatField, Noise
 
 COARSE = 4
 """Pixels of the landscape to a pixel of the plan."""
+
+LARGE = 80.0
+"""Radius of a town, in pixels of the landscape; what is smaller is a village."""
 
 PIXEL = 10.0
 """Metres of the ground to a pixel of the landscape."""
@@ -37,7 +40,7 @@ class Kind(IntEnum):
     TOWN = 9
 
 
-# How often each kind occurs: what people will search for most comes often enough to have look-alikes.
+# How often each kind occurs: every kind often enough to have look-alikes.
 _DECK = (
     Kind.FOREST,
     Kind.LARGE_FIELDS,
@@ -50,6 +53,7 @@ _DECK = (
     Kind.PIVOT_FIELDS,
     Kind.ORCHARDS,
     Kind.PASTURE,
+    Kind.TOWN,
     Kind.BARE_HILLS,
     Kind.LARGE_FIELDS,
     Kind.LAKE_COUNTRY,
@@ -63,6 +67,7 @@ _PARCELS = {
     Kind.PIVOT_FIELDS: (820.0, 820.0),
     Kind.ORCHARDS: (230.0, 260.0),
     Kind.PASTURE: (330.0, 400.0),
+    Kind.TOWN: (240.0, 330.0),
 }
 
 
@@ -205,15 +210,15 @@ def _settlements(
 ) -> Settlements:
     towns = centres[(regions.kind == Kind.TOWN) & ((centres > 0) & (centres < side)).all(1)]
     towns = towns + rng.normal(0, 15, towns.shape)
-    radius = [rng.uniform(130, 235, len(towns))]
+    radius = [rng.uniform(90, 240, len(towns))]
     places = [towns]
-    wanted = int(1.6e-5 * side * side / 2) + 2
+    wanted = int(4.5e-6 * side * side) + 2
     found = rng.uniform(0, side, (wanted * 3, 2))
     ground = kind[(found[:, 1] // COARSE).astype(int), (found[:, 0] // COARSE).astype(int)]
     farmed = (ground >= Kind.LARGE_FIELDS) & (ground <= Kind.PASTURE)
     villages = found[farmed][:wanted]
     places.append(villages)
-    radius.append(rng.gamma(4.0, 8.0, len(villages)) + 20)
+    radius.append(rng.gamma(2.2, 9.0, len(villages)) + 13)
     x, y = np.concatenate(places).T.astype(np.float32)
     angle = rng.uniform(0, np.pi, len(x)).astype(np.float32)
     return Settlements(x, y, np.concatenate(radius).astype(np.float32), angle)
@@ -243,7 +248,7 @@ def _roads(rng: np.random.Generator, side: int, settlements: Settlements) -> NDA
     nearest = np.argsort(distances, 1)[:, 1:4]
     links = {(min(a, b), max(a, b)) for a, b in zip(*np.nonzero(tree), strict=True)}
     links |= {(min(a, b), max(a, b)) for a in range(len(places)) for b in nearest[a][:2]}
-    large = settlements.radius > 100
+    large = settlements.radius > LARGE
     for a, b in sorted(links):
         _draw_road(rng, draw, places[a], places[b], 1, 1 if not (large[a] or large[b]) else 2)
     towns = np.flatnonzero(large)

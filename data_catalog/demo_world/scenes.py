@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil, floor
+from typing import TypeAlias
 
 import numpy as np
+import shapely
+from numpy.typing import NDArray
 from shapely.geometry import Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from data_catalog.errors import GridError
 from data_catalog.grid import BLOCK_TILES, DEFAULT_TILE_SIZE, FALSE_NORTHING_SOUTH, Tile, Zone
+
+FloatArray: TypeAlias = NDArray[np.float64]
 
 MARGIN = 60
 """Metres of ground beyond the tiles: Landsat's pixels reach over their edges."""
@@ -30,7 +35,7 @@ class World:
         tile_size: Metres.
     """
 
-    zone: Zone = Zone(32, "N")
+    zone: Zone = field(default_factory=lambda: Zone(32, "N"))
     column: int = 37 * BLOCK_TILES
     row: int = 345 * BLOCK_TILES
     tiles: int = 20
@@ -53,7 +58,7 @@ class World:
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """West, south, east, north in metres; northings count from the equator, negative in the south."""
+        """West, south, east, north in metres; northings from the equator, negative in the south."""
         side = self.tiles * self.tile_size
         west, south = self.column * self.tile_size, self.row * self.tile_size
         if self.zone.hemisphere == "S":
@@ -73,8 +78,6 @@ class World:
 
     def lonlat(self, shape: BaseGeometry) -> BaseGeometry:
         """A shape in metres from the equator as one in longitude and latitude."""
-        import shapely
-
         shift = FALSE_NORTHING_SOUTH if self.zone.hemisphere == "S" else 0
 
         def unproject(xy: np.ndarray) -> np.ndarray:
@@ -94,7 +97,7 @@ class Acquisition:
         time: When the scenes were taken.
         cloudiness: Share of the sky that clouds hide.
         swath: Share of the world's width where the swath begins and ends, at mid-height.
-        tracks: Sentinel-2: relative orbit. Landsat: how many paths east (+) of the world's own.
+        track: Sentinel-2: relative orbit. Landsat: paths west (+) or east (-) of the world's own.
         only_last: Only the last granule (the north-easternmost) was delivered.
     """
 
@@ -103,51 +106,30 @@ class Acquisition:
     time: datetime
     cloudiness: float
     swath: tuple[float, float] = (-9.0, 9.0)
-    track: int = 65
+    track: int = 0
     only_last: bool = False
 
 
-def _utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+S2, LANDSAT = "sentinel-2-l2a", "landsat-c2-l2"
+
+# fmt: off
 NIGHTS: dict[int, tuple[Acquisition, ...]] = {
     1: (
-        Acquisition("sentinel-2-l2a", "S2B", _utc(2024, 6, 18, 10, 15, 59, 24000), 0.13),
-        Acquisition(
-            "sentinel-2-l2a",
-            "S2A",
-            _utc(2024, 6, 20, 10, 6, 1, 24000),
-            0.42,
-            swath=(0.3, 9.0),
-            track=22,
-        ),
-        Acquisition(
-            "landsat-c2-l2", "LC09", _utc(2024, 6, 19, 10, 4, 18, 512331), 0.10, swath=(0.22, 9.0)
-        ),
-        Acquisition(
-            "landsat-c2-l2",
-            "LC08",
-            _utc(2024, 6, 26, 10, 10, 27, 836120),
-            0.22,
-            (-9.0, 0.7),
-            track=-1,
-        ),
+        Acquisition(S2, "S2B", _utc("2024-06-18T10:15:59.024"), 0.13, track=65),
+        Acquisition(S2, "S2A", _utc("2024-06-20T10:06:01.024"), 0.40, (0.3, 9.0), track=22),
+        Acquisition(LANDSAT, "LC09", _utc("2024-06-19T10:10:18.512331"), 0.10, (-9.0, 0.72)),
+        Acquisition(LANDSAT, "LC08", _utc("2024-06-20T10:04:27.836"), 0.20, (0.2, 9.0), track=-1),
     ),
     2: (
-        Acquisition(
-            "sentinel-2-l2a", "S2B", _utc(2024, 7, 28, 10, 15, 59, 24000), 0.06, only_last=True
-        ),
-        Acquisition(
-            "landsat-c2-l2",
-            "LC09",
-            _utc(2024, 7, 30, 10, 10, 20, 104772),
-            0.05,
-            (-9.0, 0.7),
-            track=-1,
-        ),
+        Acquisition(S2, "S2B", _utc("2024-07-28T10:15:59.024"), 0.06, track=65, only_last=True),
+        Acquisition(LANDSAT, "LC09", _utc("2024-07-30T10:04:20.104"), 0.05, (0.2, 9.0), track=-1),
     ),
 }
+# fmt: on
 """What satellites took before each night."""
 
 
@@ -176,7 +158,7 @@ class Extent:
 
 
 def granules(world: World) -> list[Extent]:
-    """Sentinel-2's granules over the world, cut to it: squares of 109.8 km every 100 km on the 60 m lattice."""
+    """Sentinel-2's granules over the world, cut to it: 109.8 km squares every 100 km."""
     west, south, east, north = world.bounds
     shift = FALSE_NORTHING_SOUTH if world.zone.hemisphere == "S" else 0
     found = []
@@ -209,7 +191,7 @@ def mgrs_square(zone: Zone, column: int, row: int, northing: float) -> str:
 
 
 def landsat_extent(world: World, track: int) -> Extent:
-    """The Landsat scene over the world, cut to it, with pixel edges 15 m off the multiples of 30 m."""
+    """The Landsat scene over the world, cut to it; pixel edges lie 15 m off multiples of 30 m."""
     west, south, east, north = world.bounds
     left = floor((west - 15) / 30) * 30 + 15
     top = ceil((north - 15) / 30) * 30 + 15
@@ -221,10 +203,10 @@ def landsat_extent(world: World, track: int) -> Extent:
 
 
 def wrs_path_row(lon: float, lat: float) -> tuple[int, int]:
-    """The path and row of Landsat's second reference system whose scene is centred nearest to a place.
+    """Path and row of the Landsat scene that is centred nearest to a place.
 
-    The orbit is taken as a circle inclined by 98.2°, 233 paths around the globe and 248 rows along each; path 1
-    crosses the equator southwards, at row 60, at 64.6° W.
+    The orbit is taken as a circle inclined by 98.2°, with 233 paths around the globe and 248 rows
+    along each; path 1 crosses the equator southwards, at row 60, at 64.6° W.
     """
     inclination = np.radians(98.2)
     along = np.arcsin(np.clip(np.sin(np.radians(lat)) / np.sin(inclination), -1, 1))
@@ -236,17 +218,19 @@ def wrs_path_row(lon: float, lat: float) -> tuple[int, int]:
     return path % 233 + 1, row
 
 
+def swath_edges(
+    world: World, acquisition: Acquisition, northing: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Where the swath begins and ends: eastings at northings from the equator, metres."""
+    west, south, east, north = world.bounds
+    lean = 0.22 * (northing - (south + north) / 2)
+    first, last = (west + share * (east - west) for share in acquisition.swath)
+    return first + lean, last + lean
+
+
 def seen_part(world: World, acquisition: Acquisition, extent: Extent) -> Polygon:
     """The part of a scene inside the satellite's swath, metres from the equator."""
-    west, south, east, north = world.bounds
-    first, last = (west + share * (east - west) for share in acquisition.swath)
-    lean = 0.11 * (north - south)
-    swath = Polygon(
-        [
-            (first - lean, south - MARGIN),
-            (last - lean, south - MARGIN),
-            (last + lean, north + MARGIN),
-            (first + lean, north + MARGIN),
-        ]
-    )
-    return extent.box.intersection(swath)
+    ends = np.array([extent.north - extent.height, extent.north], float)
+    first, last = swath_edges(world, acquisition, ends)
+    left, right = zip(first, ends, strict=True), zip(last, ends, strict=True)
+    return extent.box.intersection(Polygon([*left, *reversed(list(right))]))

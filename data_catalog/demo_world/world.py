@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pystac
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from shapely.geometry import Polygon, box
 
@@ -28,6 +29,7 @@ from data_catalog.demo_world.scenes import (
     granules,
     landsat_extent,
     seen_part,
+    swath_edges,
 )
 from data_catalog.errors import SourceError
 
@@ -90,18 +92,15 @@ def build_world(
     steps = _Steps(2 + sum(len(_bands(scene)) + 1 for scene in scenes), progress)
     ground = _ground(world.side, world.seed)
     steps.done("landscape")
-    made = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        skies = {scene.acquisition: None for scene in scenes}
+        passes = NIGHTS[night]
         views = dict(
-            zip(
-                skies,
-                pool.map(lambda one: View(ground, _sky(world, one)), skies),
-                strict=True,
-            )
+            zip(passes, pool.map(lambda one: View(ground, _sky(world, one)), passes), strict=True)
         )
-        for scene in scenes:
-            made.append(_write_scene(folder, world, scene, views[scene.acquisition], pool, steps))
+        made = [
+            _write_scene(folder, world, scene, views[scene.acquisition], pool, steps)
+            for scene in scenes
+        ]
     _write_catalogue(folder, made)
     steps.done("catalogue")
     return folder / "catalog.json"
@@ -198,11 +197,10 @@ def _window(world: World, extent: Extent, metres: int) -> Window:
 def _outside(world: World, scene: _Scene, metres: int) -> NDArray[np.bool_]:
     """Pixels beyond the swath."""
     extent = scene.extent
-    shape = (extent.height // metres, extent.width // metres)
-    if scene.seen.area >= extent.box.area:
-        return np.zeros(shape, bool)
-    transform = Affine(*items.affine(extent.west, extent.north, metres))
-    return geometry_mask([scene.seen], shape, transform)
+    east = extent.west + metres * np.arange(0.5, extent.width // metres)
+    north = extent.north - metres * np.arange(0.5, extent.height // metres)
+    first, last = swath_edges(world, scene.acquisition, north)
+    return np.asarray((east < first[:, None]) | (east > last[:, None]))
 
 
 def _mask(world: World, scene: _Scene, view: View) -> tuple[NDArray, NDArray[np.bool_]]:
@@ -261,24 +259,23 @@ def _write_cog(
 
 
 def _write_catalogue(folder: Path, made: list[pystac.Item]) -> None:
-    if (folder / "catalog.json").exists():
-        catalogue = pystac.Catalog.from_file(str(folder / "catalog.json"))
-    else:
-        catalogue = pystac.Catalog(
-            "demonstration-world",
-            "A landscape that does not exist, as Sentinel-2 and Landsat would see it.",
-            title="Demonstration world",
-        )
-    collections = {child.id: child for child in catalogue.get_children()}
+    """Writes new items and renews the collections; items of earlier nights stay as they are."""
+    sensors = sorted({str(item.collection_id) for item in made})
     for item in made:
-        sensor = str(item.collection_id)
-        if sensor not in collections:
-            collections[sensor] = items.make_collection(sensor)
-            catalogue.add_child(collections[sensor])
-        collections[sensor].remove_item(item.id)
-        collections[sensor].add_item(item)
-    for collection in collections.values():
-        assert isinstance(collection, pystac.Collection)
-        collection.update_extent_from_items()
-    catalogue.normalize_hrefs(str(folder))
-    catalogue.save(pystac.CatalogType.SELF_CONTAINED)
+        document = item.to_dict(include_self_link=False, transform_hrefs=False)
+        # The version that Planetary Computer's items have.
+        document["stac_version"] = "1.0.0"
+        document["links"] = [
+            {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": "../collection.json", "type": "application/json"},
+            {"rel": "collection", "href": "../collection.json", "type": "application/json"},
+        ]
+        _write_json(folder / str(item.collection_id) / item.id / f"{item.id}.json", document)
+    for sensor in sensors:
+        paths = sorted((folder / sensor).glob("*/*.json"))
+        _write_json(folder / sensor / "collection.json", items.collection_document(sensor, paths))
+    _write_json(folder / "catalog.json", items.catalogue_document(sensors))
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2))
