@@ -231,7 +231,7 @@ def test_catalogue_is_relative_and_progress_is_told(tmp_path):
 
 def test_names_of_real_places():
     assert mgrs_square(Zone(32, "N"), 6, 53, 5_350_000) == "32UPU"
-    assert mgrs_square(Zone(53, "N"), 1, 6, 650_000)[2:] != ""
+    assert mgrs_square(Zone(53, "N"), 2, 6, 650_000) == "53NKG"
     assert wrs_path_row(10.9, 47.4)[1] == 27 and abs(wrs_path_row(10.9, 47.4)[0] - 193) <= 1
     assert wrs_path_row(-122.1, 37.5) == (44, 34)
     names = [granule.name for granule in granules(World())]
