@@ -8,7 +8,7 @@ import shutil
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +143,16 @@ class IngestPlan:
         path = Path(folder) / "plan.json"
         if not path.exists():
             raise CatalogueError(f"{folder} holds no plan: its segment is published, or plan anew.")
-        content = stac.read_json(path)
-        content["bands"] = tuple(content["bands"])
-        return cls(**{f.name: content[f.name] for f in fields(cls)})
+        return _load_plan(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load_plan(path: Path, modified: int) -> IngestPlan:
+    # Every block's task loads the plan: parsing thousands of scenes again would cost more than
+    # the reading does.
+    content = stac.read_json(path)
+    content["bands"] = tuple(content["bands"])
+    return IngestPlan(**{f.name: content[f.name] for f in fields(IngestPlan)})
 
 
 @dataclass(frozen=True)
