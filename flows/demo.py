@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
 
+import shapely
 from rich.console import Console
 
 from data_catalog.catalogue import Catalogue
@@ -86,7 +88,7 @@ def _run_night(night: int, source: str, catalog: Path) -> None:
     from flows.nightly import nightly
 
     console.rule(f"Night {night}: ingest what is new, re-hash what changed, publish")
-    area = ",".join(f"{degrees:.6f}" for degrees in world_area().bounds)
+    area = json.dumps(shapely.geometry.mapping(world_area()))
     report = nightly(
         NightlyParameters(catalog=str(catalog), source=source, area=area, period=PERIOD)
     )

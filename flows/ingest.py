@@ -65,7 +65,7 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     """
     folders = {sensor: plan_sensor(parameters, sensor) for sensor in parameters.sensors}
     report = [
-        {"sensor": sensor, **(IngestPlan.load(folder).summary() if folder else {"new scenes": 0})}
+        {"sensor": sensor, **(IngestPlan.load(folder).summary() if folder else {"scenes": 0})}
         for sensor, folder in folders.items()
     ]
     create_table_artifact(table=report, description="# Plan: what is new and will be read")

@@ -30,7 +30,7 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[di
         features = observation_features(
             catalogue, model.primary_sensor, observations, model.extractor, progress.advance
         )
-    rows = code_rows(observations, model.encode_features(features), model.bits)
+    rows = code_rows(observations, model.encode_features(features))
     return publish_code_tables(
         catalogue,
         model,

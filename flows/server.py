@@ -52,6 +52,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
         _wait_until_healthy(server, address, log)
         yield address
     finally:
+        _send_what_is_queued()
         server.terminate()
         try:
             server.wait(15)
@@ -59,6 +60,16 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
             server.kill()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _send_what_is_queued() -> None:
+    # Prefect sends logs and events in the background, and would go on trying without a server.
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for worker in (APILogWorker, EventsWorker):
+            worker.drain_all(timeout=10)
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path) -> None:

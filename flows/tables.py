@@ -8,7 +8,11 @@ import geopandas as gpd
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+WIDE = 140
+"""Columns of a table that is not shown on a terminal."""
+
+MANY_COLUMNS = 6
+"""Few rows with more columns than this are turned on their side."""
 
 
 def print_rows(rows: list[dict[str, Any]], title: str) -> None:
@@ -16,16 +20,21 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     if not rows:
         print(f"{title}: nothing")
         return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
-        table.add_column(
-            column.replace("_", " "), justify="right" if numeric else "left", overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(_text(row.get(column)) for column in columns))
-    console.print(table)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    if len(keys) > MANY_COLUMNS and len(rows) < len(keys) / 2:
+        table = Table(title=title, title_justify="left", show_header=False)
+        for key in keys:
+            table.add_row(key.replace("_", " "), *(_text(row.get(key)) for row in rows))
+    else:
+        table = Table(title=title, title_justify="left")
+        for key in keys:
+            numeric = all(isinstance(row.get(key, 0), int | float) for row in rows)
+            heading = key.replace("_", " ")
+            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_text(row.get(key)) for key in keys))
+    console = Console()
+    Console(width=None if console.is_terminal else WIDE).print(table)
 
 
 def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:

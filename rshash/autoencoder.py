@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from rshash.progress import Progress, ReportProgress
 
 HIDDEN_LAYERS = (512, 512, 256, 256)
-# The same in both stages. Full weight in the hashing stage, as the paper sums it, made no clear
-# difference (mean AP 0.590 and 0.595 at 64 bit on AID, one run each).
 PRIMARY_WEIGHT = 0.1
+"""Of the primary source's own reconstruction while the autoencoder is trained alone."""
+
+EPOCHS_PER_DECAY = 40
 BATCH_SIZE = 512
 SMALLEST_BATCH = 32
 
@@ -36,23 +37,23 @@ class MultiSourceAutoencoder(nn.Module):
         """Latent vectors, float (n, latent), of the primary source's features (n, d)."""
         return self.encoder(primary)
 
-    def reconstruction_loss(self, latent: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    def reconstruction_loss(
+        self, latent: Tensor, sources: Sequence[Tensor], primary_weight: float = 1.0
+    ) -> Tensor:
         """Mean squared errors of the decoded sources, summed over the sources.
-
-        The error of the primary source counts a tenth of the others', and in full where it is
-        alone.
 
         Args:
             latent: float (n, latent).
             sources: The features of each source, float (n, d_s), the primary one first; in the
                 others a row of NaN is a tile that lacks the source, and takes no part.
+            primary_weight: Weight of the primary source's error; one source alone always counts 1.
         """
         losses = []
         for decoder, source in zip(self.decoders, sources, strict=True):
             present = ~source[:, :1].isnan()
             errors = (decoder(latent) - source.nan_to_num()).square() * present
             losses.append(errors.sum() / (present.sum() * source.shape[1]).clamp_min(1))
-        return PRIMARY_WEIGHT * losses[0] + sum(losses[1:]) if len(losses) > 1 else losses[0]
+        return primary_weight * losses[0] + sum(losses[1:]) if len(losses) > 1 else losses[0]
 
 
 def train_autoencoder(
@@ -63,7 +64,7 @@ def train_autoencoder(
     learning_rate: float = 1e-3,
     report: ReportProgress,
 ) -> None:
-    """Trains an autoencoder in place; the rate is halved after two thirds of the epochs.
+    """Trains an autoencoder in place; the rate is halved every 40 epochs.
 
     Args:
         autoencoder: The autoencoder to train.
@@ -74,13 +75,13 @@ def train_autoencoder(
     """
     n_tiles = len(sources[0])
     optimiser = torch.optim.Adam(autoencoder.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, 2 * epochs // 3), 0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, 0.5)
     autoencoder.train()
     for epoch in range(1, epochs + 1):
         total = 0.0
         for batch in shuffled_batches(n_tiles, BATCH_SIZE):
             rows = [source[batch] for source in sources]
-            loss = autoencoder.reconstruction_loss(autoencoder(rows[0]), rows)
+            loss = autoencoder.reconstruction_loss(autoencoder(rows[0]), rows, PRIMARY_WEIGHT)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

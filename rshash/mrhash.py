@@ -28,6 +28,8 @@ from rshash.kmeans import kmeans
 from rshash.progress import Progress, ReportProgress
 from rshash.pseudo_labels import sharpened_target, soft_assignment
 
+EPOCHS_PER_DECAY = 10
+
 
 @dataclass(frozen=True)
 class MrHashSettings:
@@ -53,7 +55,7 @@ class MrHashSettings:
     clusters: int = 64
     latent: int = 64
     autoencoder_epochs: int = 60
-    hashing_epochs: int = 10
+    hashing_epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
     reconstruction_weight: float = 1.0
@@ -224,7 +226,7 @@ def _train_hashing(
 ) -> None:
     epochs, n_tiles = settings.hashing_epochs, len(sources[0])
     optimiser = torch.optim.Adam(hashing.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs // 2), 0.7)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, 0.7)
     hashing.train()
     for epoch in range(1, epochs + 1):
         target = hashing.probabilities(sources[0])

@@ -13,7 +13,7 @@ def check_distinct(codes: Words, bits: int, minimum: int) -> None:
     Args:
         codes: All codes of the table, uint64 (n, words).
         bits: Length of the codes.
-        minimum: Distinct codes that a table needs; a quarter of its tiles are enough for a small one.
+        minimum: Distinct codes that are needed, or a quarter of the tiles where that is less.
 
     Raises:
         CodeError: There are fewer distinct codes.

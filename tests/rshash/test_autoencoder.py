@@ -28,7 +28,7 @@ def test_a_missing_secondary_source_takes_no_part() -> None:
     secondary_errors = (autoencoder.decoders[1](latent) - secondary).square()
     for present in (8, 3, 0):
         secondary[present:] = torch.nan
-        loss = autoencoder.reconstruction_loss(latent, [primary, secondary])
+        loss = autoencoder.reconstruction_loss(latent, [primary, secondary], primary_weight=0.1)
         expected = 0.1 * primary_error
         if present:
             expected = expected + secondary_errors[:present].mean()

@@ -1,0 +1,181 @@
+"""From STAC search to look-alike places: two nights on a small world, on a real Prefect server."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+from PIL import Image
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import collection_of, published_table
+from data_catalog.demo_world.scenes import World
+from data_catalog.demo_world.world import build_world, world_area
+from data_catalog.errors import QueryError, SourceError
+from data_catalog.http_server import serve_folder
+from data_catalog.pictures import retrieval_sheet
+from data_catalog.query import open_codes
+from flows import cli
+from flows.parameters import IngestFlowParameters, NightlyParameters, TrainParameters
+from rshash.errors import TrainingError
+
+WORLD = World(tiles=6, column=37 * 8 + 3, row=345 * 8 + 4)
+"""Four blocks, none of them full."""
+
+PERIOD = "2024-06-01/2024-09-30"
+
+
+@dataclass
+class Nights:
+    folder: Path
+    source: str
+    reports: list[dict[str, Any]]
+    checksums: dict[Path, str]
+    """Of every published file after the first night."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return Catalogue.open(self.folder / "catalogue")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "catalog": str(self.folder / "catalogue"),
+            "source": self.source,
+            "area": str(self.folder / "area.geojson"),
+            "period": PERIOD,
+        }
+
+
+def checksums(root: Path) -> dict[Path, str]:
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    }
+
+
+@pytest.fixture(scope="module")
+def nights(prefect_api: str, tmp_path_factory: pytest.TempPathFactory):
+    from flows.nightly import nightly
+
+    folder = tmp_path_factory.mktemp("nights")
+    (folder / "area.geojson").write_text(json.dumps(shapely.geometry.mapping(world_area(WORLD))))
+    build_world(folder / "world", 1, WORLD)
+    with serve_folder(folder / "world") as address:
+        run = Nights(folder, f"{address}/catalog.json", [], {})
+        parameters = NightlyParameters(**run.parameters, clusters=8)
+        run.reports.append(nightly(parameters))
+        run.checksums = checksums(folder / "catalogue")
+        build_world(folder / "world", 2, WORLD)
+        run.reports.append(nightly(parameters))
+        run.reports.append(nightly(parameters))
+        yield run
+
+
+def test_the_first_night_publishes_a_code_for_every_tile(nights: Nights) -> None:
+    (published,) = nights.reports[0]["published"]
+    assert published["version"] == 1
+    assert published["tiles"] == published["appeared"] == len(WORLD.all_tiles)
+    codes = open_codes(nights.catalogue)
+    assert list(codes.tile_ids) == sorted(tile.id for tile in WORLD.all_tiles)
+
+
+def test_the_second_night_reads_and_publishes_only_what_is_new(nights: Nights) -> None:
+    first, second, _ = nights.reports
+    for before, after in zip(first["ingested"], second["ingested"], strict=True):
+        assert 0 < after["scenes"] < before["scenes"]
+        assert 0 < after["tiles"] < before["tiles"]
+    (published,) = second["published"]
+    assert published["version"] == 2
+    assert published["appeared"] == 0
+    assert 0 < published["changed"] < published["tiles"] == len(WORLD.all_tiles)
+
+
+def test_tiles_that_did_not_change_keep_their_rows(nights: Nights) -> None:
+    model_id = nights.catalogue.latest_model_id()
+    assert model_id
+    collection = collection_of(model_id)
+    (item,) = nights.catalogue.items(collection)
+    new = published_table(nights.catalogue, item).set_index("tile_id")
+    before = nights.catalogue.item(collection, nights.reports[0]["published"][0]["item"])
+    old = published_table(nights.catalogue, before).set_index("tile_id")
+    same = old["datetime"] == new["datetime"]
+    assert 0 < same.sum() < len(old)
+    assert (old["code_0"] == new["code_0"])[same].all()
+    assert (new["datetime"] > old["datetime"])[~same].all()
+
+
+def test_a_night_without_new_scenes_changes_nothing(nights: Nights) -> None:
+    _, second, third = nights.reports
+    assert third["published"] == []
+    assert all(row == {"sensor": row["sensor"], "scenes": 0} for row in third["ingested"])
+    assert len(nights.catalogue.items("tiles-sentinel-2-l2a")) == len(second["ingested"])
+
+
+def test_published_assets_are_never_changed(nights: Nights) -> None:
+    now = checksums(nights.folder / "catalogue")
+    changed = [path.name for path, sum_ in nights.checksums.items() if now.get(path) != sum_]
+    assert all(name.endswith(".json") for name in changed)
+    assert "weights.safetensors" not in changed
+
+
+def test_look_alike_places_are_found_by_tile_id(nights: Nights, tmp_path: Path) -> None:
+    codes = open_codes(nights.catalogue)
+    query = WORLD.all_tiles[14].id
+    similar = codes.similar(query, k=5)
+    assert query not in set(similar["tile_id"])
+    order = list(zip(similar["distance"], similar["tile_id"], strict=True))
+    assert order == sorted(order)
+    sheet = tmp_path / "similar.png"
+    retrieval_sheet(nights.catalogue, codes, similar, sheet)
+    with Image.open(sheet) as picture:
+        assert picture.width > 600
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 1000
+
+
+def test_the_command_line_answers_a_query(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    query, picture = WORLD.all_tiles[14].id, tmp_path / "similar.png"
+    monkeypatch.setenv("RSHASH_CATALOG", str(nights.folder / "catalogue"))
+    monkeypatch.setattr(
+        "sys.argv", ["rshash", "similar", query, "-k", "3", "--picture", str(picture)]
+    )
+    cli.main()
+    shown = capsys.readouterr().out
+    for tile_id in open_codes(nights.catalogue).similar(query, k=3)["tile_id"]:
+        assert tile_id in shown
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_tile_without_a_code_is_refused_with_the_nearest_that_has_one(nights: Nights) -> None:
+    with pytest.raises(QueryError, match=WORLD.all_tiles[0].id):
+        open_codes(nights.catalogue).similar("UTM1920-32N_0290_2760")
+
+
+def test_a_search_that_finds_nothing_is_refused(nights: Nights, tmp_path: Path) -> None:
+    from flows.ingest import ingest
+
+    parameters = {**nights.parameters, "catalog": str(tmp_path / "new"), "period": "1999"}
+    with pytest.raises(SourceError, match="1999-01-01"):
+        ingest(IngestFlowParameters(**parameters))
+
+
+def test_too_few_tiles_for_the_clusters_are_refused(nights: Nights) -> None:
+    from flows.train import train
+
+    with pytest.raises(TrainingError, match="128 tiles"):
+        train(TrainParameters(catalog=str(nights.folder / "catalogue")))
+
+
+def test_a_plan_reads_nothing(nights: Nights, tmp_path: Path) -> None:
+    from flows.ingest import ingest
+
+    parameters = {**nights.parameters, "catalog": str(tmp_path / "new")}
+    report = ingest(IngestFlowParameters(**parameters, plan=True))
+    assert [row["tiles"] for row in report] == [len(WORLD.all_tiles)] * 2
+    assert Catalogue.open(tmp_path / "new").collections() == []
