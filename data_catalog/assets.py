@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,8 @@ from data_catalog.grid import Zone
 from data_catalog.redaction import redact_reader_logs, redacted
 from data_catalog.sensors import SceneBand
 from data_catalog.source_catalogue import sign
+
+_LOG = logging.getLogger(__name__)
 
 RETRY_DELAYS_S = (0.5, 2.0)
 
@@ -82,6 +85,7 @@ def read_asset(
                 return _load(sign(band.href, profile), geobox, nodata, resampling)
         except Exception as error:  # Whatever a reader raises, one bad scene must not end the run.
             cause = _cause(error)
+            _LOG.info("%s, asset %s: attempt %d failed: %s", scene_id, band.key, attempt + 1, cause)
     raise ReadError(f"{scene_id}, asset {band.key}: {cause}")
 
 
