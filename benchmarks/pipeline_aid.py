@@ -251,19 +251,23 @@ def run_pipeline(
 
 def evaluate(images: pd.DataFrame, run: dict, seed: int) -> list[dict[str, object]]:
     from data_catalog.catalogue import Catalogue
+    from data_catalog.code_tables import codes_of, collection_of, published_table
     from data_catalog.feature_cache import observation_features
+    from data_catalog.models import load_model
     from data_catalog.observations import current_observations
-    from data_catalog.query import open_codes
     from flows.train import extractor_spec
     from rshash import baselines
-    from rshash.evaluation import mean_average_precision, mean_average_precision_of_scores
-    from rshash.features import FeatureScaling, make_extractor
+    from rshash.evaluation import mean_average_precision, mean_average_precision_of_features
+    from rshash.features import make_extractor
+    from rshash.scaling import FeatureScaling
 
     catalogue = Catalogue.open(run["catalog"])
-    codes = open_codes(catalogue)
-    published = codes.frame.reset_index(drop=True).join(
-        images.set_index("tile_id")[["label", "split"]], on="tile_id"
+    model = load_model(catalogue)
+    table = pd.concat(
+        [published_table(catalogue, i) for i in catalogue.items(collection_of(model.model_id))]
     )
+    published = table.join(images.set_index("tile_id")[["label", "split"]], on="tile_id")
+    bits = model.bits
     is_query = (published["split"] == "query").to_numpy()
     labels = published["label"].to_numpy()
 
@@ -284,24 +288,20 @@ def evaluate(images: pd.DataFrame, run: dict, seed: int) -> list[dict[str, objec
             "mean AP at 20": mean_average_precision(*args, at=20),
         }
 
-    rows = [row(f"MrHash, {codes.bits} bit, from the published table", codes.words)]
-    for name, fit in (
-        ("ITQ", baselines.itq),
-        ("LSH", baselines.lsh),
-        ("PCA-sign", baselines.pca_sign),
-    ):
-        rows.append(
-            row(
-                f"{name}, {codes.bits} bit",
-                fit(features[~is_query], codes.bits, seed=seed)(features),
-            )
-        )
+    database = features[~is_query]
+    hashes = {
+        "ITQ": baselines.fit_itq(database, bits, seed=seed),
+        "LSH": baselines.fit_lsh(database, bits, seed=seed),
+        "PCA-sign": baselines.fit_pca_sign(database, bits),
+    }
+    rows = [row(f"MrHash, {bits} bit, from the published table", codes_of(published, bits))]
+    rows += [row(f"{name}, {bits} bit", one.encode(features)) for name, one in hashes.items()]
     args = features[is_query], labels[is_query], features[~is_query], labels[~is_query]
     rows.append(
         {
             "codes or features": f"float cosine, {features.shape[1]} dimensions",
-            "mean AP": mean_average_precision_of_scores(*args),
-            "mean AP at 20": mean_average_precision_of_scores(*args, at=20),
+            "mean AP": mean_average_precision_of_features(*args),
+            "mean AP at 20": mean_average_precision_of_features(*args, at=20),
         }
     )
     return rows
@@ -327,7 +327,7 @@ def main() -> None:
     archive = options.data / "aid" / "aid-images-96px.parquet"
     if not archive.exists():
         sys.exit(
-            f"{archive} is missing: name the folder that holds aid/ with --data; nothing was measured."
+            f"{archive} is missing: --data names the folder that holds aid/; nothing was measured."
         )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -27,13 +27,13 @@ def observation_features(
 ) -> NDArray[np.float32]:
     """Features of observations, one row each, in their order.
 
-    What was computed before is read from the catalogue's ``.cache`` folder, which may be deleted at any time:
-    segments are immutable, so a cached row never goes stale.
+    What was computed before is read from the catalogue's ``.cache`` folder, which may be deleted at
+    any time: segments are immutable, so a cached row never goes stale.
 
     Args:
         catalogue: Holds the observations' segments.
         sensor: Sensor ID.
-        observations: As :func:`~data_catalog.observations.current_observations` returns them.
+        observations: As ``current_observations`` returns them.
         extractor: Turns float32 reflectance ``(n, band, y, x)`` into features.
         advance: Called with the number of tiles done since the last call.
 

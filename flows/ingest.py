@@ -24,8 +24,8 @@ TASKS_AT_MOST = 64
 
 
 @task(task_run_name="plan {sensor}")
-def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> Path | None:
-    """Searches one sensor's scenes and saves what is to be read; None where nothing is new."""
+def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str, int], Path]:
+    """Searches one sensor's scenes and tells what is new; saves the plan if it is to be read."""
     catalogue = Catalogue.open_or_create(parameters.catalog)
     plan = plan_ingest(
         catalogue,
@@ -36,7 +36,9 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> Path | None:
         tile_size=parameters.tile_size,
         minimum_clear=parameters.minimum_clear,
     )
-    return None if plan.is_empty else plan.save(catalogue)
+    if not (parameters.plan or plan.is_empty):
+        plan.save(catalogue)
+    return plan.summary(), plan.folder
 
 
 @task(task_run_name="read {sensor}, {block_ids[0]} …", retries=2, retry_delay_seconds=10)
@@ -56,23 +58,23 @@ def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
 
 
-@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=READERS))
+@flow(name="ingest", task_runner=ThreadPoolTaskRunner[Any](max_workers=READERS))
 def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     """Fetches new imagery of an area as co-registered tiles.
 
     Returns:
         One row per sensor: what was planned and what became of it.
     """
-    folders = {sensor: plan_sensor(parameters, sensor) for sensor in parameters.sensors}
-    report = [
-        {"sensor": sensor, **(IngestPlan.load(folder).summary() if folder else {"scenes": 0})}
-        for sensor, folder in folders.items()
+    plans = [plan_sensor(parameters, sensor) for sensor in parameters.sensors]
+    report: list[dict[str, Any]] = [
+        {"sensor": sensor, **summary}
+        for sensor, (summary, _) in zip(parameters.sensors, plans, strict=True)
     ]
     create_table_artifact(table=report, description="# Plan: what is new and will be read")
     if parameters.plan:
         return report
-    for row, folder in zip(report, folders.values(), strict=True):
-        if folder:
+    for row, (_, folder) in zip(report, plans, strict=True):
+        if row["tiles"]:
             row.update(_ingest_sensor(parameters.catalog, str(row["sensor"]), folder))
     create_table_artifact(table=report, description="# Ingested")
     return report

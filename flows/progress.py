@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -47,7 +48,7 @@ class Progress:
         self._bar.start()
         self._task = self._bar.add_task(self.title, total=self.total)
         if FlowRunContext.get() or TaskRunContext.get():
-            self._artifact = create_progress_artifact(0.0, description=self.title)
+            self._artifact = cast(UUID, create_progress_artifact(0.0, description=self.title))
         return self
 
     def advance(self, units: int = 1, note: str = "") -> None:

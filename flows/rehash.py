@@ -8,8 +8,8 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_rows, publish_code_tables, stale_observations
-from data_catalog.feature_cache import observation_features
+from data_catalog.code_tables import publish_code_tables, stale_observations
+from data_catalog.encoding import encode_observations
 from data_catalog.models import load_model
 from data_catalog.observations import current_observations
 from flows.checks import check_rehash
@@ -27,10 +27,7 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[di
         catalogue, model.model_id, current_observations(catalogue, model.primary_sensor)
     )
     with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
-        features = observation_features(
-            catalogue, model.primary_sensor, observations, model.extractor, progress.advance
-        )
-    rows = code_rows(observations, model.encode_features(features))
+        rows = encode_observations(catalogue, model, observations, progress.advance)
     return publish_code_tables(
         catalogue,
         model,

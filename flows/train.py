@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ def learn(parameters: TrainParameters) -> str:
     sources += [
         _features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary
     ]
-    training = _train(sources, mrhash_settings(parameters))
+    settings = replace(mrhash_settings(parameters), components=extractor.components)
+    training = _train(sources, settings)
     model = build_model(
         training,
         extractor,

@@ -1,4 +1,4 @@
-"""Features: frozen networks that turn tiles into vectors, and the scaling learning needs.
+"""Features: frozen networks that turn tiles into vectors.
 
 An extractor is described by a spec, a small JSON object. `make_extractor` builds one from its spec;
 `restore_extractor` rebuilds it from the spec and the tensors that a model keeps, and needs no other
@@ -55,6 +55,10 @@ class Extractor(Protocol):
     @property
     def dimensions(self) -> int:
         """Length of its vectors."""
+
+    @property
+    def components(self) -> int | None:
+        """Principal components to whiten its vectors to before learning; None: do not whiten."""
 
     def spec(self) -> dict[str, Any]:
         """Its description as JSON, free of paths."""
@@ -121,6 +125,7 @@ class _FrozenExtractor:
     """What every extractor of this module shares: a frozen module applied in batches."""
 
     batch_size = 32
+    components: int | None = None
 
     def __init__(self, spec: dict[str, Any], module: nn.Module, dimensions: int) -> None:
         self._spec = spec
@@ -164,6 +169,7 @@ class Mosaiks(_FrozenExtractor):
     """
 
     batch_size = 4
+    components = 32
 
     def __init__(
         self,
@@ -267,45 +273,6 @@ class TimmExtractor(_FrozenExtractor):
         # NaN passes through clamp and the network, so that an empty tile has no features.
         resized = nn.functional.interpolate(scaled, size, mode="bilinear", antialias=True)
         return self._module(resized)
-
-
-class FeatureScaling:
-    """Centres a source's features and brings every vector to the length sqrt(dimensions).
-
-    Without it the losses' scale follows the extractor's, and the codes can collapse to a few.
-    """
-
-    def __init__(self, mean: Features) -> None:
-        self.mean = np.asarray(mean, np.float32)
-
-    @classmethod
-    def fit(cls, features: Features) -> FeatureScaling:
-        """Takes the mean of features (n, d) over the rows that hold no NaN.
-
-        Raises:
-            FeatureError: No row is free of NaN, or the features are not (n, d).
-        """
-        if features.ndim != 2:
-            raise FeatureError(f"Features have shape (n, d), but found shape {features.shape}.")
-        present = features[~np.isnan(features).any(axis=1)]
-        if not len(present):
-            raise FeatureError(f"None of {len(features)} tiles has features: nothing to scale by.")
-        return cls(present.mean(axis=0, dtype=np.float64))
-
-    def apply(self, features: Features) -> Features:
-        """Scaled features, float32 (n, d); a row of NaN stays one, the mean itself becomes zero.
-
-        Raises:
-            FeatureError: The features have another length than those the scaling was fitted to.
-        """
-        if features.ndim != 2 or features.shape[1] != len(self.mean):
-            raise FeatureError(
-                f"Features of shape (n, {len(self.mean)}) are expected, "
-                f"but found shape {features.shape}: they come from another extractor."
-            )
-        centred = np.asarray(features, np.float32) - self.mean
-        length = np.linalg.norm(centred, axis=1, keepdims=True)
-        return centred * (np.sqrt(len(self.mean)) / np.where(length == 0, 1, length)).astype("f4")
 
 
 def hash_content(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

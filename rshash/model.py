@@ -17,9 +17,10 @@ from torch import Tensor
 
 from rshash.codes import Words, pack
 from rshash.errors import ModelError, RshashError
-from rshash.features import Extractor, Features, FeatureScaling, hash_content, restore_extractor
+from rshash.features import Extractor, Features, hash_content, restore_extractor
 from rshash.head import HashHead
 from rshash.mrhash import MrHashTraining
+from rshash.scaling import FeatureScaling
 
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "model.json"
@@ -137,7 +138,7 @@ class Model:
                 extractor=restore_extractor(
                     description["extractor"], _under("extractor.", tensors)
                 ),
-                scaling=FeatureScaling(tensors["scaling.mean"].numpy()),
+                scaling=FeatureScaling(**_arrays("scaling.", tensors)),
                 head=head.eval(),
                 training=description["training"],
             )
@@ -165,7 +166,7 @@ class Model:
     def _tensors(self) -> dict[str, Tensor]:
         return {
             **{f"extractor.{name}": value for name, value in self.extractor.tensors().items()},
-            "scaling.mean": torch.from_numpy(self.scaling.mean),
+            **_scaling_tensors(self.scaling),
             **{f"head.{name}": value for name, value in self.head.state_dict().items()},
         }
 
@@ -183,10 +184,10 @@ def build_model(
     Raises:
         ModelError: The extractor's vectors have another length than the head reads.
     """
-    expected = training.head.sizes["dimensions"]
+    expected = len(training.scaling.mean)
     if extractor.dimensions != expected:
         raise ModelError(
-            f"The head reads features of length {expected}, but extractor {extractor.id} gives "
+            f"The training read features of length {expected}, but extractor {extractor.id} gives "
             f"{extractor.dimensions}: use the extractor of the training's primary source."
         )
     return Model(
@@ -234,3 +235,14 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _arrays(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.numpy() for name, tensor in _under(prefix, tensors).items()}
+
+
+def _scaling_tensors(scaling: FeatureScaling) -> dict[str, Tensor]:
+    tensors = {"scaling.mean": torch.from_numpy(scaling.mean)}
+    if scaling.projection is not None:
+        tensors["scaling.projection"] = torch.from_numpy(scaling.projection)
+    return tensors

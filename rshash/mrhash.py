@@ -22,11 +22,12 @@ from rshash.autoencoder import (
 )
 from rshash.codes import check_bits
 from rshash.errors import TrainingError
-from rshash.features import Features, FeatureScaling
+from rshash.features import Features
 from rshash.head import HashHead
 from rshash.kmeans import kmeans
 from rshash.progress import Progress, ReportProgress
 from rshash.pseudo_labels import sharpened_target, soft_assignment
+from rshash.scaling import FeatureScaling
 
 EPOCHS_PER_DECAY = 10
 
@@ -49,6 +50,8 @@ class MrHashSettings:
         hidden: Width of the head's hidden layer.
         dropout: Share of the hidden layer dropped while training.
         seed: Seed of everything random.
+        components: Principal components that features are whitened to; without it they are only
+            centred. Extractors say what suits them.
     """
 
     bits: int = 64
@@ -62,6 +65,7 @@ class MrHashSettings:
     hidden: int = 1024
     dropout: float = 0.5
     seed: int = 0
+    components: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ def _prepare(
         raise TrainingError(
             f"{missing} of {n_tiles} tiles lack the primary source: leave them out of training."
         )
-    scalings = [FeatureScaling.fit(source) for source in sources]
+    scalings = [FeatureScaling.fit(source, settings.components) for source in sources]
     return scalings, [
         scaling.apply(source) for scaling, source in zip(scalings, sources, strict=True)
     ]

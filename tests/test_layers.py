@@ -7,7 +7,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
-    "rshash": {"data_catalog", "flows", "prefect", "pystac", "pystac_client", "rasterio", "zarr", "odc"},
+    "rshash": {
+        "data_catalog",
+        "flows",
+        "prefect",
+        "pystac",
+        "pystac_client",
+        "rasterio",
+        "zarr",
+        "odc",
+    },
     "data_catalog": {"flows", "prefect", "torch"},
     "flows": {"torch", "pystac", "pystac_client", "rasterio", "zarr", "odc"},
 }

@@ -13,9 +13,10 @@ from data_catalog.geoparquet import write_geoparquet
 from data_catalog.grid import Tile, Zone, footprints
 from data_catalog.sensors import get_sensor
 from data_catalog.stac_items import segment_item
-from rshash.features import FeatureScaling, make_extractor
+from rshash.features import make_extractor
 from rshash.head import HashHead
 from rshash.model import Model
+from rshash.scaling import FeatureScaling
 
 SENSOR = "sentinel-2-l2a"
 BANDS = ("blue", "green", "red")

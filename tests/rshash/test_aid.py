@@ -10,7 +10,7 @@ import pytest
 from rshash.baselines import fit_itq, fit_sign_of_dimensions
 from rshash.codes import Words
 from rshash.evaluation import mean_average_precision, mean_average_precision_of_features
-from rshash.features import FeatureScaling
+from rshash.scaling import FeatureScaling
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "aid"
 

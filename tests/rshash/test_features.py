@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torchgeo.models import RCF
 
 from rshash.errors import FeatureError
-from rshash.features import FeatureScaling, make_extractor, restore_extractor
+from rshash.features import make_extractor, restore_extractor
+from rshash.scaling import FeatureScaling
 
 MOSAIKS = {"kind": "mosaiks", "bands": ["red", "nir"], "features": 16, "seed": 3}
 ARCHITECTURE = "test_resnet"
