@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -85,4 +84,4 @@ class _SegmentFeatures:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_name(f"{uuid4().hex}.npz")
         np.savez(part, rows=self._rows, features=self._features)
-        os.replace(part, self._path)
+        part.replace(self._path)

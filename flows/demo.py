@@ -23,7 +23,7 @@ from rshash.errors import RshashError
 
 MARKER = ".rshash-demo"
 PERIOD = "2024-06-01/2024-09-30"
-NEIGHBOURS = 11
+NEIGHBOURS = 10
 console = Console(highlight=False)
 
 

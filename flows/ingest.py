@@ -58,7 +58,7 @@ def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
 
 
-@flow(name="ingest", task_runner=ThreadPoolTaskRunner[Any](max_workers=READERS))
+@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=READERS))  # type: ignore[arg-type]
 def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     """Fetches new imagery of an area as co-registered tiles.
 

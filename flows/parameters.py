@@ -96,7 +96,7 @@ class IngestParameters(SensorParameters):
         description="Metres on a side: a multiple of 60.",
     )
     minimum_clear: float = Field(
-        0.6,
+        0.8,
         ge=0.0,
         le=1.0,
         title="Minimum clear fraction",
