@@ -31,9 +31,9 @@ from rasterio.shutil import copy as copy_raster
 
 from data_catalog.grid import BLOCK_TILES, Tile, Zone
 
-TILE_SIZE = 960
+TILE_SIZE = 480
 ZONE = Zone(32, "N")
-FIRST_COLUMN, FIRST_ROW = 40 * BLOCK_TILES, 700 * BLOCK_TILES
+FIRST_COLUMN, FIRST_ROW = 130 * BLOCK_TILES, 700 * BLOCK_TILES
 SCENE_TILES = 20
 SENSORS = {"aid-fine": 96, "aid-coarse": 40}
 """Pixels on a tile's side."""
@@ -136,7 +136,7 @@ def write_scene(
             "proj:shape": [side, side],
             "proj:transform": list(transform)[:6],
         },
-        ["https://stac-extensions.github.io/projection/v1.1.0/schema.json"],
+        stac_extensions=["https://stac-extensions.github.io/projection/v1.1.0/schema.json"],
     )
     folder.joinpath(item.id).mkdir(parents=True, exist_ok=True)
     for band, data in zip(BANDS, canvas, strict=True):
