@@ -204,7 +204,7 @@ def run_pipeline(
     watch.time("write the scenes", len(images), lambda: write_world(folder / "world", images))
     database, queries = (images[images["split"] == split] for split in ("database", "query"))
     training = TrainParameters(
-        catalog=catalog, sensors=sensors, extractor="timm", timm_architecture="mobilenetv1_100",
+        catalog=catalog, sensors=sensors, tile_size=TILE_SIZE, extractor="timm", timm_architecture="mobilenetv1_100",
         timm_checkpoint=str(checkpoint), timm_options={"pad_type": "same", "bn_eps": 1e-3},
         reflectance_ceiling=1.0, clusters=clusters, seed=seed,
     )  # fmt: skip

@@ -22,7 +22,8 @@ def check_train(parameters: TrainParameters) -> None:
         CatalogueError: There is no catalogue.
         TrainingError: There are too few tiles for the number of clusters.
     """
-    tiles = current_observations(Catalogue.open(parameters.catalog), parameters.sensors[0])
+    catalogue = Catalogue.open(parameters.catalog)
+    tiles = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
     check_training_set(len(tiles), mrhash_settings(parameters))
 
 
@@ -47,7 +48,7 @@ def check_nightly(parameters: NightlyParameters) -> None:
         check_rehash(parameters)
     elif catalogue.latest_model_id() is None:
         tiles = tiles_covering(parse_area(parameters.area), parameters.tile_size)
-        known = current_observations(catalogue, parameters.sensors[0])["tile_id"]
+        known = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
         check_training_set(
-            len({tile.id for tile in tiles} | set(known)), mrhash_settings(parameters)
+            len({tile.id for tile in tiles} | set(known["tile_id"])), mrhash_settings(parameters)
         )

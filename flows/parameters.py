@@ -67,6 +67,11 @@ class SensorParameters(CatalogParameters):
         description="The first is the primary one, which codes are made from; "
         "the others help to learn them.",
     )
+    tile_size: Annotated[int, AfterValidator(check_tile_size)] = Field(
+        DEFAULT_TILE_SIZE,
+        title="Tile size (m)",
+        description="Metres on a side: a multiple of 60.",
+    )
 
 
 class IngestParameters(SensorParameters):
@@ -89,11 +94,6 @@ class IngestParameters(SensorParameters):
         "P30D",
         title="Period",
         description="'2024-06-01/2024-08-31', or a duration up to now such as P30D (30 days).",
-    )
-    tile_size: Annotated[int, AfterValidator(check_tile_size)] = Field(
-        DEFAULT_TILE_SIZE,
-        title="Tile size (m)",
-        description="Metres on a side: a multiple of 60.",
     )
     minimum_clear: float = Field(
         0.8,

@@ -24,7 +24,9 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[di
     catalogue = Catalogue.open(catalog)
     model = load_model(catalogue, model_id)
     observations = stale_observations(
-        catalogue, model.model_id, current_observations(catalogue, model.primary_sensor)
+        catalogue,
+        model.model_id,
+        current_observations(catalogue, model.primary_sensor, model.tile_size),
     )
     with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
         rows = encode_observations(catalogue, model, observations, progress.advance)

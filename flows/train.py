@@ -13,7 +13,6 @@ from prefect.artifacts import create_markdown_artifact
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.feature_cache import observation_features
-from data_catalog.grid import parse_tile_id
 from data_catalog.models import publish_model, publish_pseudo_labels
 from data_catalog.observations import current_observations
 from data_catalog.sensors import get_sensor
@@ -46,7 +45,7 @@ def extractor_spec(parameters: TrainParameters, sensor: str) -> dict[str, Any]:
 def extract_features(parameters: TrainParameters, sensor: str) -> int:
     """Computes the features that are not cached yet; returns how many tiles have some."""
     catalogue = Catalogue.open(parameters.catalog)
-    observations = current_observations(catalogue, sensor)
+    observations = current_observations(catalogue, sensor, parameters.tile_size)
     with Progress(f"features {sensor}", len(observations)) as progress:
         observation_features(
             catalogue, sensor, observations, _extractor(parameters, sensor), progress.advance
@@ -59,7 +58,7 @@ def learn(parameters: TrainParameters) -> str:
     """Learns a model from cached features and publishes it with its pseudo-labels."""
     catalogue = Catalogue.open(parameters.catalog)
     primary, *secondary = parameters.sensors
-    tiles = current_observations(catalogue, primary)
+    tiles = current_observations(catalogue, primary, parameters.tile_size)
     extractor = _extractor(parameters, primary)
     sources = [observation_features(catalogue, primary, tiles, extractor)]
     sources += [
@@ -72,7 +71,7 @@ def learn(parameters: TrainParameters) -> str:
         extractor,
         primary_sensor=primary,
         secondary_sensors=secondary,
-        tile_size=parse_tile_id(tiles["tile_id"].iloc[0]).size,
+        tile_size=parameters.tile_size,
     )
     publish_model(catalogue, model)
     publish_pseudo_labels(catalogue, model.model_id, list(tiles["tile_id"]), training.probabilities)
@@ -87,7 +86,7 @@ def _extractor(parameters: TrainParameters, sensor: str) -> Extractor:
 def _features_of(
     catalogue: Catalogue, parameters: TrainParameters, sensor: str, tile_ids: pd.Series[str]
 ) -> NDArray[np.float32]:
-    observations = current_observations(catalogue, sensor)
+    observations = current_observations(catalogue, sensor, parameters.tile_size)
     extractor = _extractor(parameters, sensor)
     found = observation_features(catalogue, sensor, observations, extractor)
     frame = pd.DataFrame(found, index=observations["tile_id"])
