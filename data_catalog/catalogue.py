@@ -200,9 +200,8 @@ class Catalogue:
         """What is published: a row per current item.
 
         Returns:
-            Rows of collection, item, kind (``tiles``, ``models``, ``labels`` or ``codes``),
-            version, rows, bits, datetime (when it was published) and size (bytes); None where a
-            column does not apply.
+            Rows of collection, item, version, rows, bits, published (when), size (bytes) and file
+            (path of its first asset); None where a column does not apply.
         """
         return [
             _row(collection_id, item)
@@ -329,12 +328,12 @@ def _row(collection_id: str, item: pystac.Item) -> dict[str, Any]:
     return {
         "collection": collection_id,
         "item": item.id,
-        "kind": collection_id.split("-", 1)[0],
         "version": item.properties.get("version"),
         "rows": item.properties.get("table:row_count"),
         "bits": item.properties.get("rshash:bits"),
-        "datetime": item.properties.get("created"),
+        "published": item.properties.get("created"),
         "size": sum(sizes),
+        "file": next((a.get_absolute_href() for a in item.assets.values()), None),
     }
 
 

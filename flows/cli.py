@@ -163,7 +163,14 @@ def catalog(*, parameters: Annotated[CatalogParameters | None, Flat] = None) -> 
     from data_catalog.catalogue import Catalogue
 
     path = (parameters or CatalogParameters()).catalog
-    print_rows(Catalogue.open(path).contents(), f"Published in {path}")
+    contents = Catalogue.open(path).contents()
+    print_rows(
+        [{key: row[key] for key in row if key != "file"} for row in contents],
+        f"Published in {path}",
+    )
+    for row in contents:
+        if row["collection"].startswith("codes-"):
+            print(f"Code table of {row['item']}, for SQL: {row['file']}")
 
 
 @app.command

@@ -28,7 +28,7 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     else:
         table = Table(title=title, title_justify="left")
         for key in keys:
-            numeric = all(isinstance(row.get(key, 0), int | float) for row in rows)
+            numeric = all(isinstance(row.get(key), int | float | None) for row in rows)
             heading = key.replace("_", " ")
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
