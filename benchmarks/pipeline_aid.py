@@ -204,10 +204,17 @@ def run_pipeline(
     watch.time("write the scenes", len(images), lambda: write_world(folder / "world", images))
     database, queries = (images[images["split"] == split] for split in ("database", "query"))
     training = TrainParameters(
-        catalog=catalog, sensors=sensors, tile_size=TILE_SIZE, extractor="timm", timm_architecture="mobilenetv1_100",
-        timm_checkpoint=str(checkpoint), timm_options={"pad_type": "same", "bn_eps": 1e-3},
-        reflectance_ceiling=1.0, clusters=clusters, seed=seed,
-    )  # fmt: skip
+        catalog=catalog,
+        sensors=sensors,
+        tile_size=TILE_SIZE,
+        extractor="timm",
+        timm_architecture="mobilenetv1_100",
+        timm_checkpoint=str(checkpoint),
+        timm_options={"pad_type": "same", "bn_eps": 1e-3},
+        reflectance_ceiling=1.0,
+        clusters=clusters,
+        seed=seed,
+    )
     with prefect_server(folder / "prefect"), serve_folder(folder / "world") as address:
 
         def ingest_split(part: pd.DataFrame, name: str) -> object:
@@ -255,10 +262,9 @@ def evaluate(images: pd.DataFrame, run: dict, seed: int) -> list[dict[str, objec
     from data_catalog.feature_cache import observation_features
     from data_catalog.models import load_model
     from data_catalog.observations import current_observations
-    from flows.train import extractor_spec
+    from flows.learning import extractor_for
     from rshash import baselines
     from rshash.evaluation import mean_average_precision, mean_average_precision_of_features
-    from rshash.features import make_extractor
     from rshash.scaling import FeatureScaling
 
     catalogue = Catalogue.open(run["catalog"])
@@ -272,7 +278,7 @@ def evaluate(images: pd.DataFrame, run: dict, seed: int) -> list[dict[str, objec
     labels = published["label"].to_numpy()
 
     sensor = "aid-coarse"
-    extractor = make_extractor(extractor_spec(run["training"], sensor))
+    extractor = extractor_for(run["training"], sensor)
     observations = current_observations(catalogue, sensor)
     features = pd.DataFrame(
         observation_features(catalogue, sensor, observations, extractor),

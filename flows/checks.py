@@ -6,13 +6,9 @@ from data_catalog.areas import parse_area
 from data_catalog.catalogue import Catalogue
 from data_catalog.grid import tiles_covering
 from data_catalog.observations import current_observations
+from flows.learning import extractor_for, mrhash_settings
 from flows.parameters import NightlyParameters, RehashParameters, TrainParameters
-from rshash.mrhash import MrHashSettings, check_training_set
-
-
-def mrhash_settings(parameters: TrainParameters) -> MrHashSettings:
-    """The settings of MrHash that the parameters ask for."""
-    return MrHashSettings(bits=parameters.bits, clusters=parameters.clusters, seed=parameters.seed)
+from rshash.mrhash import check_training_set
 
 
 def check_train(parameters: TrainParameters) -> None:
@@ -20,9 +16,12 @@ def check_train(parameters: TrainParameters) -> None:
 
     Raises:
         CatalogueError: There is no catalogue.
+        FeatureError: There is no such feature extractor.
         TrainingError: There are too few tiles for the number of clusters.
     """
     catalogue = Catalogue.open(parameters.catalog)
+    for sensor in parameters.sensors:
+        extractor_for(parameters, sensor)
     tiles = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
     check_training_set(len(tiles), mrhash_settings(parameters))
 
@@ -47,6 +46,8 @@ def check_nightly(parameters: NightlyParameters) -> None:
     if parameters.model is not None:
         check_rehash(parameters)
     elif catalogue.latest_model_id() is None:
+        for sensor in parameters.sensors:
+            extractor_for(parameters, sensor)
         tiles = tiles_covering(parse_area(parameters.area), parameters.tile_size)
         known = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
         check_training_set(

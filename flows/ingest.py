@@ -12,6 +12,7 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.errors import SourceError
 from data_catalog.ingest import IngestPlan, ingest_block, plan_ingest, publish_segment
 from flows.parameters import IngestFlowParameters
 from flows.progress import Progress
@@ -43,13 +44,15 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str
 
 @task(task_run_name="read {sensor}, {block_ids[0]} …", retries=2, retry_delay_seconds=10)
 def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[str, Any]:
-    """Reads and writes a batch of blocks; counts their tiles by state and reason."""
+    """Reads and writes a batch of blocks; counts tiles by state, names scenes that failed."""
     counts: Counter[str] = Counter()
+    failures: dict[str, str] = {}
     for block_id in block_ids:
         report = ingest_block(plan_folder, block_id)
         counts.update(valid=report.valid, invalid=report.invalid)
         counts.update(report.reasons)
-    return {"blocks": len(block_ids), "counts": dict(counts)}
+        failures |= report.failures
+    return {"blocks": len(block_ids), "counts": dict(counts), "failures": failures}
 
 
 @task(task_run_name="publish segment of {sensor}")
@@ -64,20 +67,30 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
 
     Returns:
         One row per sensor: what was planned and what became of it.
+
+    Raises:
+        SourceError: The primary sensor's scenes cannot be searched, or there are none. Another
+            sensor's are missed for this run, and its row says why.
     """
-    plans = [plan_sensor(parameters, sensor) for sensor in parameters.sensors]
-    report: list[dict[str, Any]] = [
-        {"sensor": sensor, **summary}
-        for sensor, (summary, _) in zip(parameters.sensors, plans, strict=True)
-    ]
+    plans = {sensor: _plan(parameters, sensor) for sensor in parameters.sensors}
+    report = [{"sensor": sensor, **summary} for sensor, (summary, _) in plans.items()]
     create_table_artifact(table=report, description="# Plan: what is new and will be read")
     if parameters.plan:
         return report
-    for row, (_, folder) in zip(report, plans, strict=True):
-        if row["tiles"]:
+    for row, (_, folder) in zip(report, plans.values(), strict=True):
+        if folder and row["tiles"]:
             row.update(_ingest_sensor(parameters.catalog, str(row["sensor"]), folder))
     create_table_artifact(table=report, description="# Ingested")
     return report
+
+
+def _plan(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str, Any], Path | None]:
+    try:
+        return plan_sensor(parameters, sensor)
+    except SourceError as error:
+        if sensor == parameters.sensors[0]:
+            raise
+        return {"problem": str(error)}, None
 
 
 def _ingest_sensor(catalog: str, sensor: str, plan_folder: Path) -> dict[str, Any]:
@@ -85,9 +98,15 @@ def _ingest_sensor(catalog: str, sensor: str, plan_folder: Path) -> dict[str, An
     size = -(-len(block_ids) // TASKS_AT_MOST)
     batches = [block_ids[i : i + size] for i in range(0, len(block_ids), size)]
     counts: Counter[str] = Counter()
+    failures: dict[str, str] = {}
     with Progress(f"read {sensor}", len(block_ids), "blocks") as progress:
         for future in as_completed([read_blocks.submit(plan_folder, sensor, b) for b in batches]):
             done = future.result()
             counts.update(done["counts"])
+            failures |= done["failures"]
             progress.advance(done["blocks"])
+    if failures:
+        table = [{"scene": scene, "cause": cause} for scene, cause in sorted(failures.items())]
+        create_table_artifact(table=table, description=f"# Scenes of {sensor} that failed")
+        counts["unreadable scenes"] = len(failures)
     return {"segment": publish(catalog, sensor, plan_folder), **counts}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,30 +14,13 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.feature_cache import observation_features
 from data_catalog.models import publish_model, publish_pseudo_labels
 from data_catalog.observations import current_observations
-from data_catalog.sensors import get_sensor
-from flows.checks import check_train, mrhash_settings
+from flows.checks import check_train
+from flows.learning import extractor_for, mrhash_settings
 from flows.parameters import TrainParameters
 from flows.progress import Progress
-from rshash.features import Extractor, make_extractor
 from rshash.model import build_model
 from rshash.mrhash import MrHashSettings, MrHashTraining, train_mrhash
 from rshash.progress import Progress as Epoch
-
-TIMM_BANDS = ["red", "green", "blue"]
-
-
-def extractor_spec(parameters: TrainParameters, sensor: str) -> dict[str, Any]:
-    """The feature extractor that the parameters ask for, for one sensor's bands."""
-    if parameters.extractor == "mosaiks":
-        return {"kind": "mosaiks", "bands": list(get_sensor(sensor).default_bands)}
-    return {
-        "kind": "timm",
-        "bands": TIMM_BANDS,
-        "architecture": parameters.timm_architecture,
-        "checkpoint": parameters.timm_checkpoint,
-        "options": parameters.timm_options,
-        "reflectance_range": [0.0, parameters.reflectance_ceiling],
-    }
 
 
 @task(task_run_name="features of {sensor}")
@@ -48,7 +30,7 @@ def extract_features(parameters: TrainParameters, sensor: str) -> int:
     observations = current_observations(catalogue, sensor, parameters.tile_size)
     with Progress(f"features {sensor}", len(observations)) as progress:
         observation_features(
-            catalogue, sensor, observations, _extractor(parameters, sensor), progress.advance
+            catalogue, sensor, observations, extractor_for(parameters, sensor), progress.advance
         )
     return len(observations)
 
@@ -59,7 +41,7 @@ def learn(parameters: TrainParameters) -> str:
     catalogue = Catalogue.open(parameters.catalog)
     primary, *secondary = parameters.sensors
     tiles = current_observations(catalogue, primary, parameters.tile_size)
-    extractor = _extractor(parameters, primary)
+    extractor = extractor_for(parameters, primary)
     sources = [observation_features(catalogue, primary, tiles, extractor)]
     sources += [
         _features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary
@@ -79,15 +61,11 @@ def learn(parameters: TrainParameters) -> str:
     return model.model_id
 
 
-def _extractor(parameters: TrainParameters, sensor: str) -> Extractor:
-    return make_extractor(extractor_spec(parameters, sensor))
-
-
 def _features_of(
     catalogue: Catalogue, parameters: TrainParameters, sensor: str, tile_ids: pd.Series[str]
 ) -> NDArray[np.float32]:
     observations = current_observations(catalogue, sensor, parameters.tile_size)
-    extractor = _extractor(parameters, sensor)
+    extractor = extractor_for(parameters, sensor)
     found = observation_features(catalogue, sensor, observations, extractor)
     frame = pd.DataFrame(found, index=observations["tile_id"])
     return frame.reindex(tile_ids).to_numpy(np.float32)

@@ -1,0 +1,83 @@
+"""The deployments of prefect.yaml, on a real server with a real worker."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.demo_world.scenes import World
+from data_catalog.demo_world.world import build_world, world_area
+from data_catalog.http_server import serve_folder
+
+ROOT = Path(__file__).parents[2]
+WORLD = World(tiles=2)
+
+
+def prefect(*arguments: str, seconds: int = 180) -> str:
+    """Runs Prefect's own command line in the checkout, as the README says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def client(prefect_api: str) -> SyncPrefectClient:
+    prefect("work-pool", "create", "rshash", "--type", "process")
+    prefect("--no-prompt", "deploy", "--all")
+    return get_client(sync_client=True)
+
+
+def test_every_flow_is_deployed_with_a_form(client: SyncPrefectClient) -> None:
+    deployments = {d.name: d for d in client.read_deployments()}
+    assert set(deployments) == {"nightly", "ingest", "train", "rehash"}
+    for deployment in deployments.values():
+        (model,) = [
+            d
+            for d in deployment.parameter_openapi_schema["definitions"].values()
+            if d.get("type") == "object"
+        ]
+        assert "catalog" in model["properties"]
+
+
+def test_the_night_is_scheduled_and_never_runs_twice_at_once(client: SyncPrefectClient) -> None:
+    nightly = client.read_deployment_by_name("nightly/nightly")
+    (schedule,) = nightly.schedules
+    assert schedule.active
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "UTC")
+    assert nightly.global_concurrency_limit.limit == 1
+    assert nightly.concurrency_options.collision_strategy == "CANCEL_NEW"
+
+
+def test_a_worker_runs_a_deployment(client: SyncPrefectClient, tmp_path: Path) -> None:
+    build_world(tmp_path / "world", 1, WORLD)
+    with serve_folder(tmp_path / "world") as address:
+        parameters: dict[str, Any] = {
+            "catalog": str(tmp_path / "catalogue"),
+            "source": f"{address}/catalog.json",
+            "area": json.dumps(shapely.geometry.mapping(world_area(WORLD))),
+            "period": "2024-06-01/2024-09-30",
+            "minimum_clear": 0.2,
+        }
+        deployment = client.read_deployment_by_name("ingest/ingest")
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters={"parameters": parameters}
+        )
+        prefect("worker", "start", "--pool", "rshash", "--run-once")
+    done = client.read_flow_run(run.id)
+    assert done.state is not None and done.state.is_completed(), done.state
+    collections = Catalogue.open(tmp_path / "catalogue").collections()
+    assert collections == ["tiles-sentinel-2-l2a", "tiles-landsat-c2-l2"]
