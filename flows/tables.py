@@ -6,6 +6,7 @@ from typing import Any
 
 import geopandas as gpd
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 WIDE = 140
@@ -24,7 +25,7 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     if len(keys) > MANY_COLUMNS and len(rows) < len(keys) / 2:
         table = Table(title=title, title_justify="left", show_header=False)
         for key in keys:
-            table.add_row(key.replace("_", " "), *(_text(row.get(key)) for row in rows))
+            table.add_row(key.replace("_", " "), *(_text(key, row.get(key)) for row in rows))
     else:
         table = Table(title=title, title_justify="left")
         for key in keys:
@@ -32,7 +33,7 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
             heading = key.replace("_", " ")
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(_text(row.get(key)) for key in keys))
+            table.add_row(*(_text(key, row.get(key)) for key in keys))
     console = Console()
     Console(width=None if console.is_terminal else WIDE).print(table)
 
@@ -52,7 +53,9 @@ def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:
     print_rows(rows, f"Most similar to {tile_id}")
 
 
-def _text(value: Any) -> str:
+def _text(key: str, value: Any) -> str:
     if value is None:
         return ""
+    if key in ("bytes", "size"):
+        return decimal(value)
     return f"{value:,}" if isinstance(value, int) else str(value)

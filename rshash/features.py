@@ -7,6 +7,7 @@ file.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -253,8 +254,11 @@ class TimmExtractor(_FrozenExtractor):
             "input_size": input_size,
         }
         if not timm.is_model(architecture):
-            close = timm.list_models(f"{architecture[:6]}*")[:5]
-            raise FeatureError(f"timm has no architecture {architecture!r}; close to it: {close}.")
+            close = ", ".join(difflib.get_close_matches(str(architecture), timm.list_models()))
+            raise FeatureError(
+                f"timm has no architecture {architecture!r}: "
+                f"{f'did you mean {close}?' if close else 'timm.list_models() names them all.'}"
+            )
         module = timm.create_model(
             architecture, num_classes=0, in_chans=len(bands), **(options or {})
         )
