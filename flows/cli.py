@@ -192,7 +192,7 @@ def demo(*, folder: Path = Path("demo")) -> None:
 def main() -> None:
     """Entry point: bad input ends with a clear message and exit status 2."""
     try:
-        app(exit_on_error=True, print_error=True)
+        app(sys.argv[1:], exit_on_error=True, print_error=True)
     except (RshashError, ValidationError) as error:
         print(f"rshash: {error}", file=sys.stderr)
         sys.exit(2)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from cyclopts import Parameter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor
 from rshash.codes import check_bits
+from rshash.errors import FeatureError
 
 P = TypeVar("P", bound="Parameters")
 
@@ -146,6 +147,15 @@ class TrainParameters(SensorParameters):
         description="The reflectance that a timm network sees as white.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="The same seed gives the same model.")
+
+    @model_validator(mode="after")
+    def _has_what_timm_needs(self) -> Self:
+        if self.extractor == "timm" and not (self.timm_architecture and self.timm_checkpoint):
+            raise FeatureError(
+                "The timm extractor needs an architecture and a checkpoint: give both, "
+                "such as --timm-architecture mobilenetv1_100 --timm-checkpoint FILE.safetensors."
+            )
+        return self
 
 
 class RehashParameters(CatalogParameters):

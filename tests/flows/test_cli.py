@@ -28,7 +28,7 @@ def test_help_shows_an_example(command, monkeypatch, capsys) -> None:
 
 def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
     assert run(monkeypatch, "tile", "-70.1", "-33.2") == 0
-    assert capsys.readouterr().out.strip() == "UTM1920-19S_0206_1912"
+    assert capsys.readouterr().out.strip() == "UTM1920-19S_0207_1913"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,7 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
         (["similar", "nonsense"], "UTM1920-32N_0177_2891"),
         (["catalog", "--catalog", "nowhere"], "nowhere"),
         (["train", "--catalog", "nowhere"], "nowhere"),
+        (["train", "--extractor", "timm"], "--timm-checkpoint"),
         (["rehash", "--catalog", "nowhere"], "nowhere"),
         (["similar", "UTM1920-32N_0177_2891", "--catalog", "nowhere"], "nowhere"),
         (["ingest", "--area", "9,48,9.1,48.1", "--minimum-clear", "3"], "less than or equal to 1"),
