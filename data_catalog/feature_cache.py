@@ -8,13 +8,16 @@ from uuid import uuid4
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.observations import read_tiles
+from data_catalog.observations import current_observations, read_tiles
 from rshash.features import Extractor
 
 BATCH_TILES = 256
+SAVE_TILES = 4096
+"""A run that is cut off loses the features of this many tiles at the most."""
 
 
 def observation_features(
@@ -52,12 +55,35 @@ def observation_features(
             batch = observations.iloc[missing[start : start + BATCH_TILES]]
             tiles = read_tiles(catalogue, sensor, batch, extractor.bands)
             cache.add(batch["row"].to_numpy(), extractor(tiles))
+            if start % SAVE_TILES == 0 or start + BATCH_TILES >= len(missing):
+                cache.save()
             if advance:
                 advance(len(batch))
-        if len(missing):
-            cache.save()
         features[at] = cache.take(rows)
     return features
+
+
+def joined_features(
+    catalogue: Catalogue, extractors: dict[str, Extractor], tile_size: int
+) -> tuple[list[str], list[NDArray[np.float32]]]:
+    """Features of the same tiles from several sensors, joined on the tile ID.
+
+    Args:
+        catalogue: Holds the observations.
+        extractors: By sensor ID; the first sensor is the primary one.
+        tile_size: Metres on a side.
+
+    Returns:
+        IDs of the tiles that have complete features of the primary sensor, and for every sensor
+        float32 ``(tiles, dimensions)``, a row of NaN where a tile lacks it.
+    """
+    frames = []
+    for sensor, extractor in extractors.items():
+        observations = current_observations(catalogue, sensor, tile_size)
+        features = observation_features(catalogue, sensor, observations, extractor)
+        frames.append(pd.DataFrame(features, index=observations["tile_id"]))
+    tile_ids = frames[0].dropna().index
+    return list(tile_ids), [frame.reindex(tile_ids).to_numpy(np.float32) for frame in frames]
 
 
 class _SegmentFeatures:

@@ -20,10 +20,9 @@ def check_train(parameters: TrainParameters) -> None:
         TrainingError: There are too few tiles for the number of clusters.
     """
     catalogue = Catalogue.open(parameters.catalog)
-    for sensor in parameters.sensors:
-        extractor_for(parameters, sensor)
+    extractors = [extractor_for(parameters, sensor) for sensor in parameters.sensors]
     tiles = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
-    check_training_set(len(tiles), mrhash_settings(parameters))
+    check_training_set(len(tiles), mrhash_settings(parameters, extractors[0]))
 
 
 def check_rehash(parameters: RehashParameters) -> None:
@@ -46,10 +45,10 @@ def check_nightly(parameters: NightlyParameters) -> None:
     if parameters.model is not None:
         check_rehash(parameters)
     elif catalogue.latest_model_id() is None:
-        for sensor in parameters.sensors:
-            extractor_for(parameters, sensor)
+        extractors = [extractor_for(parameters, sensor) for sensor in parameters.sensors]
         tiles = tiles_covering(parse_area(parameters.area), parameters.tile_size)
         known = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
         check_training_set(
-            len({tile.id for tile in tiles} | set(known["tile_id"])), mrhash_settings(parameters)
+            len({tile.id for tile in tiles} | set(known["tile_id"])),
+            mrhash_settings(parameters, extractors[0]),
         )

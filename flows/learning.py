@@ -12,9 +12,14 @@ from rshash.mrhash import MrHashSettings
 TIMM_BANDS = ("red", "green", "blue")
 
 
-def mrhash_settings(parameters: TrainParameters) -> MrHashSettings:
-    """The settings of MrHash that the parameters ask for."""
-    return MrHashSettings(bits=parameters.bits, clusters=parameters.clusters, seed=parameters.seed)
+def mrhash_settings(parameters: TrainParameters, extractor: Extractor) -> MrHashSettings:
+    """The settings of MrHash that the parameters ask for and the primary extractor wants."""
+    return MrHashSettings(
+        bits=parameters.bits,
+        clusters=parameters.clusters,
+        seed=parameters.seed,
+        components=extractor.components,
+    )
 
 
 def extractor_for(parameters: TrainParameters, sensor: str) -> Extractor:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.feature_cache import observation_features
+from data_catalog.feature_cache import joined_features, observation_features
 from data_catalog.models import publish_model, publish_pseudo_labels
 from data_catalog.observations import current_observations
 from flows.checks import check_train
@@ -40,35 +37,21 @@ def learn(parameters: TrainParameters) -> str:
     """Learns a model from cached features and publishes it with its pseudo-labels."""
     catalogue = Catalogue.open(parameters.catalog)
     primary, *secondary = parameters.sensors
-    tiles = current_observations(catalogue, primary, parameters.tile_size)
-    extractor = extractor_for(parameters, primary)
-    sources = [observation_features(catalogue, primary, tiles, extractor)]
-    sources += [
-        _features_of(catalogue, parameters, sensor, tiles["tile_id"]) for sensor in secondary
-    ]
-    settings = replace(mrhash_settings(parameters), components=extractor.components)
+    extractors = {sensor: extractor_for(parameters, sensor) for sensor in parameters.sensors}
+    tile_ids, sources = joined_features(catalogue, extractors, parameters.tile_size)
+    settings = mrhash_settings(parameters, extractors[primary])
     training = _train(sources, settings)
     model = build_model(
         training,
-        extractor,
+        extractors[primary],
         primary_sensor=primary,
         secondary_sensors=secondary,
         tile_size=parameters.tile_size,
     )
     publish_model(catalogue, model)
-    publish_pseudo_labels(catalogue, model.model_id, list(tiles["tile_id"]), training.probabilities)
+    publish_pseudo_labels(catalogue, model.model_id, tile_ids, training.probabilities)
     _report_losses(model.model_id, training)
     return model.model_id
-
-
-def _features_of(
-    catalogue: Catalogue, parameters: TrainParameters, sensor: str, tile_ids: pd.Series[str]
-) -> NDArray[np.float32]:
-    observations = current_observations(catalogue, sensor, parameters.tile_size)
-    extractor = extractor_for(parameters, sensor)
-    found = observation_features(catalogue, sensor, observations, extractor)
-    frame = pd.DataFrame(found, index=observations["tile_id"])
-    return frame.reindex(tile_ids).to_numpy(np.float32)
 
 
 def _train(sources: list[NDArray[np.float32]], settings: MrHashSettings) -> MrHashTraining:
