@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from odc.geo import CRS
 from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from data_catalog.errors import ReadError
@@ -23,6 +25,9 @@ from data_catalog.sensors import SceneBand
 from data_catalog.source_catalogue import sign
 
 _LOG = logging.getLogger(__name__)
+
+# Arrays in memory have no place on the ground, and odc-stac reprojects such arrays.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 RETRY_DELAYS_S = (0.5, 2.0)
 

@@ -86,6 +86,7 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path
 def _free_port(preferred: int) -> int:
     for port in (preferred, 0):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
