@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -191,6 +192,8 @@ def demo(*, folder: Path = Path("demo")) -> None:
 
 def main() -> None:
     """Entry point: bad input ends with a clear message and exit status 2."""
+    # Ended from outside, a run still stops the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(sys.argv[1:], exit_on_error=True, print_error=True)
     except (RshashError, ValidationError) as error:
