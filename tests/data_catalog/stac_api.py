@@ -71,14 +71,13 @@ def load(
     connection: dict[str, str], collections: list[dict[str, Any]], items: list[dict[str, Any]]
 ) -> None:
     """Makes PgSTAC's tables and functions, and fills them."""
-    database = PgstacDB(dsn=_dsn(connection))
-    try:
+    # A migration leaves its connection without autocommit: what is loaded gets another.
+    with PgstacDB(dsn=_dsn(connection)) as database:
         Migrate(database).run_migration()
+    with PgstacDB(dsn=_dsn(connection)) as database:
         loader = Loader(database)
         loader.load_collections(iter(collections), Methods.insert)
         loader.load_items(iter(items), Methods.insert)
-    finally:
-        database.close()
 
 
 @contextmanager
