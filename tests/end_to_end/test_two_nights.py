@@ -22,8 +22,8 @@ from flows import cli
 from flows.parameters import IngestFlowParameters, NightlyParameters, TrainParameters
 from rshash.errors import TrainingError
 
-WORLD = World(tiles=6, column=37 * 8 + 3, row=345 * 8 + 4)
-"""Four blocks, none of them full."""
+WORLD = World(tiles=6, column=307, row=2771)
+"""Four blocks, none of them full, in several overlapping scenes."""
 
 PERIOD = "2024-06-01/2024-09-30"
 
@@ -47,6 +47,7 @@ class Nights:
             "source": self.source,
             "area": str(self.folder / "area.geojson"),
             "period": PERIOD,
+            "minimum_clear": 0.05,
         }
 
 
@@ -145,7 +146,9 @@ def test_the_command_line_answers_a_query(
     monkeypatch.setattr(
         "sys.argv", ["rshash", "similar", query, "-k", "3", "--picture", str(picture)]
     )
-    cli.main()
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
     shown = capsys.readouterr().out
     for tile_id in open_codes(nights.catalogue).similar(query, k=3)["tile_id"]:
         assert tile_id in shown
