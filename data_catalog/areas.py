@@ -69,7 +69,7 @@ def parse_period(text: str) -> str:
     """
     text = text.strip()
     if match := _DURATION.fullmatch(text):
-        end = datetime.now(UTC)
+        end = datetime.now(UTC).replace(microsecond=0)
         start = end - timedelta(days=int(match[1]) * (7 if match[2] == "W" else 1))
         return f"{_rfc3339(start)}/{_rfc3339(end)}"
     parts = text.split("/")
@@ -174,11 +174,11 @@ def _days_of(
         after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
     else:
         after = datetime(year + 1, 1, 1, tzinfo=UTC)
-    return start, after - timedelta(seconds=1)
+    return start, after - timedelta(microseconds=1)
 
 
 def _rfc3339(moment: datetime | None) -> str:
-    return ".." if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return ".." if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _no_period(text: str) -> AreaError:

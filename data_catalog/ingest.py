@@ -218,9 +218,10 @@ def plan_ingest(
     scenes = newest_processing(origin.search(known, geometry, interval))
     done = _considered(catalogue, known, names, minimum_clear)
     if not scenes and not any(tile.id in done for tile in tiles):
+        between = interval.replace(".999999", "").replace("/", " and ")
         raise SourceError(
-            f"{origin.address} has no {known.title} scenes over the area between "
-            f"{interval.replace('/', ' and ')}: check the area and the period."
+            f"{origin.address} has no {known.title} scenes over the area between {between}: "
+            "check the area and the period."
         )
     candidates = _candidates(tiles, scenes)
     wanted = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +55,7 @@ _FAULTS = (
 _RETRY = Retry(
     total=5,
     connect=2,
+    read=2,
     backoff_factor=0.5,
     status_forcelist=[429, 500, 502, 503, 504],
     allowed_methods={"GET", "POST"},
@@ -122,6 +124,10 @@ class SourceCatalogue:
                 item.make_asset_hrefs_absolute()
         return sorted(wanted, key=lambda item: (scene_datetime(item), item.id))
 
+    @staticmethod
+    def _lacks_collection(known: Iterable[pystac.Catalog]) -> ValueError:
+        return ValueError(f"its collections are {', '.join(c.id for c in known) or 'none'}")
+
     def _items(self, collection: str, area: BaseGeometry, period: str) -> list[pystac.Item]:
         if isinstance(self.root, pystac_client.Client):
             search = self.root.search(
@@ -130,11 +136,14 @@ class SourceCatalogue:
                 datetime=period,
                 limit=250,
             )
-            return list(search.items())
+            items = list(search.items())
+            # An API answers a search of a collection that it lacks with nothing, not an error.
+            if not items and self.root.get_collection(collection) is None:
+                raise self._lacks_collection(self.root.get_collections())
+            return items
         child = self.root.get_child(collection, recursive=True)
         if child is None:
-            known = ", ".join(c.id for c in self.root.get_children()) or "none"
-            raise ValueError(f"its collections are {known}")
+            raise self._lacks_collection(self.root.get_children())
         globe = shapely.union_all(globe_copies(area))
         return [
             item
@@ -223,9 +232,9 @@ def _is_wanted(item: pystac.Item, sensor: Sensor) -> bool:
 
 
 def _in_period(item: pystac.Item, period: str) -> bool:
-    moment = scene_datetime(item).strftime("%Y-%m-%dT%H:%M:%SZ")
-    start, end = period.split("/")
-    return (start == ".." or start <= moment) and (end == ".." or moment <= end)
+    moment = scene_datetime(item)
+    start, end = (None if t == ".." else datetime.fromisoformat(t) for t in period.split("/"))
+    return (start is None or start <= moment) and (end is None or moment <= end)
 
 
 def _within_180(area: BaseGeometry) -> list[BaseGeometry]:

@@ -1,5 +1,6 @@
 """Imagery through a STAC API as agencies run it, against the same scenes as static files."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from stac_api import load, postgresql, postgresql_programs, stac_api
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world import World, build_world, world_area
+from data_catalog.errors import SourceError
 from data_catalog.http_server import serve_folder
 from data_catalog.ingest import IngestPlan, ingest_block, plan_ingest, publish_segment
 from data_catalog.segments import open_pixels
@@ -163,3 +165,10 @@ def test_segments_from_the_api_and_from_the_files_are_identical(
     valid = indexes[0][indexes[0]["state"] == "valid"]
     assert len(valid) > len(WORLD.all_tiles) / 2
     assert pixels[0][valid["row"]].any(axis=(1, 2, 3)).all()
+
+
+def test_a_collection_that_the_source_lacks_is_an_error(sources: Sources) -> None:
+    elsewhere = dataclasses.replace(get_sensor(S2), collections={"default": "sentinel-9"})
+    for address in sources:
+        with pytest.raises(SourceError, match="'sentinel-9'"):
+            open_source(address).search(elsewhere, WHOLE, parse_period("2024"))
