@@ -40,7 +40,7 @@ def run_demo(folder: Path) -> None:
     _make_way(folder)
     catalog, world, picture = folder / "catalogue", folder / "world", folder / "similar.png"
     console.rule("Starting a Prefect server")
-    with prefect_server(folder / "prefect") as prefect_address:
+    with prefect_server(folder / "prefect", preferred_port=4200) as prefect_address:
         console.print(f"Watch the nights in its UI while they run: {prefect_address}")
         _build(world, night=1)
         with serve_folder(world) as address:

@@ -19,12 +19,12 @@ START_SECONDS = 90.0
 
 
 @contextmanager
-def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
+def prefect_server(home: Path, preferred_port: int = 0) -> Iterator[str]:
     """Runs a Prefect server on loopback; the environment names it to what is imported or started.
 
     Args:
         home: Folder of the server's database and log.
-        port: Port to listen on; without it, 4200 where that is free, else any.
+        preferred_port: Port to listen on where it is free; else any.
 
     Yields:
         The address of its UI.
@@ -33,7 +33,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
         RshashError: The server did not answer in time; the message names its log.
     """
     home.mkdir(parents=True, exist_ok=True)
-    address = f"http://127.0.0.1:{port or _free_port(4200)}"
+    address = f"http://127.0.0.1:{_free_port(preferred_port)}"
     settings = {
         "PREFECT_HOME": str(home.absolute()),
         "PREFECT_API_URL": f"{address}/api",
