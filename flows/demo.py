@@ -69,18 +69,8 @@ def _build(world: Path, night: int) -> None:
     from flows.progress import Progress
 
     console.rule(f"Night {night}: what the satellites saw")
-    bar: Progress | None = None
-
-    def show(done: int, total: int, what: str) -> None:
-        nonlocal bar
-        bar = bar or Progress("render scenes", total, "files").__enter__()
-        bar.advance(done - bar.done)
-
-    try:
-        build_world(world, night, progress=show)
-    finally:
-        if bar:
-            bar.__exit__(None, None, None)
+    with Progress("render scenes", 0, "files") as bar:
+        build_world(world, night, progress=lambda done, total, _: bar.show(done, total))
 
 
 def _run_night(night: int, source: str, catalog: Path) -> None:

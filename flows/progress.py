@@ -53,14 +53,18 @@ class Progress:
 
     def advance(self, units: int = 1, note: str = "") -> None:
         """Counts units as done; a note such as the loss is shown beside the title."""
-        self.done += units
-        self._bar.update(
-            self._task, completed=self.done, description=f"{self.title} {note}".strip()
-        )
+        self.show(self.done + units, self.total, note)
+
+    def show(self, done: int, total: int, note: str = "") -> None:
+        """Shows how many units are done, of a total that may only now be known."""
+        self.done, self.total = done, total
+        described = f"{self.title} {note}".strip()
+        self._bar.update(self._task, completed=done, total=total, description=described)
         percent = 100.0 * self.done / max(self.total, 1)
         if self._plain and int(percent) // 25 > self._said:
             self._said = int(percent) // 25
-            print(f"  {self.title}: {self.done}/{self.total} {self.unit} {note}", file=sys.stderr)
+            line = f"  {self.title}: {done}/{total} {self.unit} {note}"
+            print(line.rstrip(), file=sys.stderr)
         if self._artifact and time.monotonic() - self._updated > ARTIFACT_SECONDS:
             self._updated = time.monotonic()
             update_progress_artifact(self._artifact, progress=min(percent, 100.0))
