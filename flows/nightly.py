@@ -17,6 +17,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from flows.rehash import rehash
+from flows.tables import markdown_table
 from flows.train import train
 
 
@@ -31,15 +32,10 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     if parameters.model is None and Catalogue.open(parameters.catalog).latest_model_id() is None:
         train(parameters.narrowed_to(TrainParameters))
     published = rehash(parameters.narrowed_to(RehashParameters))
-    create_markdown_artifact(_summary(ingested, published), description="Nightly report")
+    create_markdown_artifact(_report(ingested, published))
     return {"ingested": ingested, "published": published}
 
 
-def _summary(ingested: list[dict[str, Any]], published: list[dict[str, Any]]) -> str:
-    lines = ["# Nightly report", ""]
-    for row in ingested:
-        lines.append("- " + ", ".join(f"{key}: {value}" for key, value in row.items()))
-    lines += [f"- code table {row['item']}: {row}" for row in published]
-    if not published:
-        lines.append("- no tile changed: nothing was published")
-    return "\n".join(lines)
+def _report(ingested: list[dict[str, Any]], published: list[dict[str, Any]]) -> str:
+    codes = markdown_table(published) if published else "No tile changed: nothing was published."
+    return f"# Ingested\n\n{markdown_table(ingested)}\n\n# Code tables published\n\n{codes}\n"

@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""Tables on the terminal and on the pages of runs."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
             table.add_row(*(_text(key, row.get(key)) for key in keys))
     console = Console()
     Console(width=None if console.is_terminal else WIDE).print(table)
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table, turned on its side: a line per key, a column per row."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [[key.replace("_", " "), *(_text(key, row.get(key)) for row in rows)] for key in keys]
+    lines.insert(1, ["---"] * (1 + len(rows)))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:

@@ -15,6 +15,7 @@ from flows.checks import check_train
 from flows.learning import extractor_for, mrhash_settings
 from flows.parameters import TrainParameters
 from flows.progress import Progress
+from flows.tables import markdown_table
 from rshash.model import build_model
 from rshash.mrhash import MrHashSettings, MrHashTraining, train_mrhash
 from rshash.progress import Progress as Epoch
@@ -66,11 +67,15 @@ def _loss_note(epoch: Epoch) -> str:
 
 def _report_losses(model_id: str, training: MrHashTraining) -> None:
     rows = [
-        f"| {stage} | {len(losses)} | {losses[0]:.4g} | {losses[-1]:.4g} |"
+        {
+            "stage": stage,
+            "epochs": len(losses),
+            "first loss": f"{losses[0]:.4g}",
+            "last loss": f"{losses[-1]:.4g}",
+        }
         for stage, losses in training.losses.items()
     ]
-    table = "| stage | epochs | first loss | last loss |\n|---|---|---|---|\n" + "\n".join(rows)
-    create_markdown_artifact(f"# Model {model_id}\n\n{table}\n", description="Training")
+    create_markdown_artifact(f"# Model {model_id}\n\n{markdown_table(rows)}\n")
 
 
 @flow(name="train")

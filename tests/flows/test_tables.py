@@ -1,0 +1,25 @@
+from flows.tables import markdown_table, print_rows
+
+ROWS = [
+    {"sensor": "fine", "tiles": 12345, "bytes": 1_500_000},
+    {"sensor": "coarse", "tiles": 2, "not_clear": 3},
+]
+
+
+def test_a_markdown_table_has_a_line_per_key() -> None:
+    assert markdown_table(ROWS).splitlines() == [
+        "| sensor | fine | coarse |",
+        "| --- | --- | --- |",
+        "| tiles | 12,345 | 2 |",
+        "| bytes | 1.5 MB |  |",
+        "| not clear |  | 3 |",
+    ]
+
+
+def test_rows_are_printed_whole(capsys) -> None:
+    print_rows(ROWS, "Tiles")
+    shown = capsys.readouterr().out
+    for text in ("Tiles", "sensor", "not clear", "fine", "coarse", "12,345", "1.5 MB"):
+        assert text in shown
+    print_rows([], "Tiles")
+    assert capsys.readouterr().out == "Tiles: nothing\n"
