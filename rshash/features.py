@@ -268,8 +268,26 @@ class TimmExtractor(_FrozenExtractor):
             _load(module, _read_checkpoint(checkpoint), str(checkpoint))
         self._low, self._high = float(low), float(high)
         self._input_size = input_size
-        dimensions: int = module.num_features  # type: ignore[assignment]
-        super().__init__(spec, module, dimensions)
+        super().__init__(spec, module, self._output_length(module, spec))
+
+    @staticmethod
+    def _output_length(module: nn.Module, spec: Mapping[str, Any]) -> int:
+        # Tried out: some networks' heads lengthen the vectors, so that `num_features` is not it.
+        side = spec["input_size"]
+        try:
+            with torch.inference_mode():
+                output = module.eval()(torch.zeros(1, len(spec["bands"]), side, side))
+        except (AssertionError, RuntimeError) as error:
+            raise FeatureError(
+                f"{spec['architecture']} cannot read tiles of {side} x {side} pixels: {error}."
+            ) from error
+        if output.ndim != 2:
+            raise FeatureError(
+                f"{spec['architecture']} gives features of shape (n, "
+                f"{', '.join(map(str, output.shape[1:]))}), but vectors (n, d) are expected: "
+                "check the options, such as global_pool."
+            )
+        return int(output.shape[1])
 
     def _forward(self, tiles: Tensor) -> Tensor:
         scaled = ((tiles - self._low) / (self._high - self._low)).clamp(0, 1) * 2 - 1

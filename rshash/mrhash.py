@@ -100,10 +100,10 @@ def check_training_set(n_tiles: int, settings: MrHashSettings) -> None:
     if settings.clusters < 2:
         raise TrainingError(f"At least 2 clusters are needed, but found {settings.clusters}.")
     if n_tiles < 2 * settings.clusters:
+        fewer = f", or train with at most {n_tiles // 2} clusters" if n_tiles >= 4 else ""
         raise TrainingError(
             f"{n_tiles} tiles are too few for {settings.clusters} clusters: "
-            f"ingest at least {2 * settings.clusters} tiles, "
-            f"or train with at most {max(n_tiles // 2, 0)} clusters."
+            f"ingest at least {2 * settings.clusters} tiles{fewer}."
         )
 
 

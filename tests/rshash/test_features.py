@@ -125,6 +125,27 @@ def test_specs_that_cannot_be_built_are_refused(timm_spec: dict, tmp_path: Path)
         make_extractor({**timm_spec, "checkpoint": str(tmp_path / "junk")})
 
 
+def save_weights(path: Path, architecture: str, **options) -> dict:
+    module = timm.create_model(architecture, num_classes=0, **options)
+    save_file(module.state_dict(), path)
+    return {"kind": "timm", "architecture": architecture, "checkpoint": str(path)}
+
+
+def test_a_network_whose_head_lengthens_its_vectors(tmp_path: Path) -> None:
+    spec = save_weights(tmp_path / "weights.safetensors", "mobilenetv3_small_050")
+    extractor = make_extractor({**spec, "input_size": 32})
+    assert extractor.dimensions == 1024
+    assert extractor(make_tiles(2, bands=3)).shape == (2, 1024)
+
+
+def test_networks_that_give_no_vectors_are_refused(tmp_path: Path, timm_spec: dict) -> None:
+    with pytest.raises(FeatureError, match="global_pool"):
+        make_extractor({**timm_spec, "options": {"global_pool": ""}})
+    spec = save_weights(tmp_path / "weights.safetensors", "test_vit3")
+    with pytest.raises(FeatureError, match="cannot read tiles of 32 x 32 pixels"):
+        make_extractor({**spec, "input_size": 32})
+
+
 def test_weights_that_do_not_fit_are_named(timm_spec: dict) -> None:
     extractor = make_extractor(timm_spec)
     tensors = extractor.tensors()

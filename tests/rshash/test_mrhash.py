@@ -75,6 +75,8 @@ def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
         check_training_set(120, MrHashSettings())
     with pytest.raises(TrainingError, match="at most 60 clusters"):
         train_mrhash([primary, secondary])
+    with pytest.raises(TrainingError, match=r"ingest at least 128 tiles\.$"):
+        check_training_set(3, MrHashSettings())
     with pytest.raises(TrainingError, match="At least 2 clusters"):
         check_training_set(120, MrHashSettings(clusters=1))
     with pytest.raises(CodeError, match="12 bits"):
