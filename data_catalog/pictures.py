@@ -95,9 +95,10 @@ def retrieval_sheet(
         path: The picture's file.
 
     Raises:
-        QueryError: A tile has no pixels.
+        QueryError: A tile has no pixels, or the file cannot be written.
         CatalogueError: The sensor's tiles lack one of the bands.
     """
+    path = Path(path)
     sensor, tile_id = codes.sensor, result.attrs["query"]
     shown = [tile_id, *result["tile_id"]]
     observations = current_observations(catalogue, sensor).set_index("tile_id", drop=False)
@@ -112,8 +113,11 @@ def retrieval_sheet(
     credit = attribution(source_years(sensor, observed["datetime"]))
     title = f"Nearest of {len(codes):,} tiles, by Hamming distance of {codes.bits}-bit codes"
     sheet = draw_sheet(tile_id, tiles, result, days, title, f"{codes.model_id}. {credit}")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path, "PNG", optimize=True)
+    except OSError as error:
+        raise QueryError(f"The picture cannot be written to {path}: {error}.") from error
 
 
 def draw_sheet(

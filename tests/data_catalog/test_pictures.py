@@ -64,6 +64,16 @@ def test_a_tile_without_pixels_is_named(catalogue, tmp_path):
         retrieval_sheet(catalogue, codes, result, tmp_path / "sheet.png")
 
 
+def test_a_sheet_is_a_png_whatever_its_name_and_refused_where_it_cannot_be(catalogue, tmp_path):
+    codes = open_codes(catalogue)
+    result = codes.similar(PLACES[0].id, 3)
+    retrieval_sheet(catalogue, codes, result, tmp_path / "sheet.of-mine")
+    with Image.open(tmp_path / "sheet.of-mine") as sheet:
+        assert sheet.format == "PNG"
+    with pytest.raises(QueryError, match=r"cannot be written to .*sheet\.of-mine/sheet\.png"):
+        retrieval_sheet(catalogue, codes, result, tmp_path / "sheet.of-mine" / "sheet.png")
+
+
 @pytest.mark.parametrize("neighbours", [0, 1, 5, 12])
 def test_a_sheet_of_any_number_of_neighbours_holds_them_all(neighbours):
     frame = pd.DataFrame(
