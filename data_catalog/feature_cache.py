@@ -65,7 +65,7 @@ def observation_features(
 
 def joined_features(
     catalogue: Catalogue, extractors: dict[str, Extractor], tile_size: int
-) -> tuple[list[str], list[NDArray[np.float32]]]:
+) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
     """Features of the same tiles from several sensors, joined on the tile ID.
 
     Args:
@@ -74,16 +74,22 @@ def joined_features(
         tile_size: Metres on a side.
 
     Returns:
-        IDs of the tiles that have complete features of the primary sensor, and for every sensor
-        float32 ``(tiles, dimensions)``, a row of NaN where a tile lacks it.
+        IDs of the tiles that have complete features of the primary sensor, and by sensor ID
+        float32 ``(tiles, dimensions)``, a row of NaN where a tile lacks it. Of the other sensors,
+        those that saw none of the tiles are left out.
     """
-    frames = []
+    frames: list[pd.DataFrame] = []
     for sensor, extractor in extractors.items():
         observations = current_observations(catalogue, sensor, tile_size)
         features = observation_features(catalogue, sensor, observations, extractor)
         frames.append(pd.DataFrame(features, index=observations["tile_id"]))
     tile_ids = frames[0].dropna().index
-    return list(tile_ids), [frame.reindex(tile_ids).to_numpy(np.float32) for frame in frames]
+    joined = [frame.reindex(tile_ids) for frame in frames]
+    return list(tile_ids), {
+        sensor: frame.to_numpy(np.float32)
+        for sensor, frame in zip(extractors, joined, strict=True)
+        if frame is joined[0] or frame.notna().all(axis=1).any()
+    }
 
 
 class _SegmentFeatures:

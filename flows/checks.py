@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from data_catalog.areas import parse_area
-from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.grid import tiles_covering
 from data_catalog.observations import current_observations
 from flows.learning import extractor_for, mrhash_settings
 from flows.parameters import NightlyParameters, RehashParameters, TrainParameters
+from rshash.errors import ModelError
 from rshash.mrhash import check_training_set
 
 
@@ -39,16 +40,30 @@ def check_nightly(parameters: NightlyParameters) -> None:
 
     Raises:
         CatalogueError: The catalogue's folder holds something else, or has no such model.
+        ModelError: The model makes codes of other tiles than those that the night fetches.
         TrainingError: There is no model yet, and the area has too few tiles to learn one.
     """
     catalogue = Catalogue.open_or_create(parameters.catalog)
-    if parameters.model is not None:
-        check_rehash(parameters)
-    elif catalogue.latest_model_id() is None:
+    if parameters.model is not None or catalogue.latest_model_id() is not None:
+        _check_model_fits(catalogue, parameters)
+    else:
         extractors = [extractor_for(parameters, sensor) for sensor in parameters.sensors]
         tiles = tiles_covering(parse_area(parameters.area), parameters.tile_size)
         known = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
         check_training_set(
             len({tile.id for tile in tiles} | set(known["tile_id"])),
             mrhash_settings(parameters, extractors[0]),
+        )
+
+
+def _check_model_fits(catalogue: Catalogue, parameters: NightlyParameters) -> None:
+    model_id = catalogue.model_id(parameters.model)
+    model = catalogue.item(MODELS, model_id).properties
+    sensor, tile_size = model["rshash:sensor"], model["rshash:tile_size"]
+    if sensor not in parameters.sensors or tile_size != parameters.tile_size:
+        raise ModelError(
+            f"Model {model_id} makes codes of tiles of {tile_size} m of {sensor}, but the night "
+            f"would fetch tiles of {parameters.tile_size} m of {', '.join(parameters.sensors)}: "
+            "fetch the model's tiles, name another model, or learn one first with `rshash ingest` "
+            "and `rshash train`."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ app = App(
     name="rshash",
     help="Similarity search over satellite imagery that keeps itself up to date.",
     help_format="markdown",
+    version=lambda: version("rshash"),
     default_parameter=Parameter(negative=(), consume_multiple=True),
 )
 Flat = Parameter(name="*")

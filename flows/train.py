@@ -37,11 +37,11 @@ def extract_features(parameters: TrainParameters, sensor: str) -> int:
 def learn(parameters: TrainParameters) -> str:
     """Learns a model from cached features and publishes it with its pseudo-labels."""
     catalogue = Catalogue.open(parameters.catalog)
-    primary, *secondary = parameters.sensors
     extractors = {sensor: extractor_for(parameters, sensor) for sensor in parameters.sensors}
     tile_ids, sources = joined_features(catalogue, extractors, parameters.tile_size)
+    primary, *secondary = sources
     settings = mrhash_settings(parameters, extractors[primary])
-    training = _train(sources, settings)
+    training = _train(list(sources.values()), settings)
     model = build_model(
         training,
         extractors[primary],
@@ -51,7 +51,7 @@ def learn(parameters: TrainParameters) -> str:
     )
     publish_model(catalogue, model)
     publish_pseudo_labels(catalogue, model.model_id, tile_ids, training.probabilities)
-    _report_losses(model.model_id, training)
+    _report_losses(model.model_id, list(sources), training)
     return model.model_id
 
 
@@ -65,7 +65,7 @@ def _loss_note(epoch: Epoch) -> str:
     return f"{epoch.stage} loss {epoch.loss:.3g}"
 
 
-def _report_losses(model_id: str, training: MrHashTraining) -> None:
+def _report_losses(model_id: str, sensors: list[str], training: MrHashTraining) -> None:
     rows = [
         {
             "stage": stage,
@@ -75,12 +75,15 @@ def _report_losses(model_id: str, training: MrHashTraining) -> None:
         }
         for stage, losses in training.losses.items()
     ]
-    create_markdown_artifact(f"# Model {model_id}\n\n{markdown_table(rows)}\n")
+    learned_from = f"Learned from {training.n_tiles:,} tiles of {', '.join(sensors)}."
+    create_markdown_artifact(f"# Model {model_id}\n\n{learned_from}\n\n{markdown_table(rows)}\n")
 
 
 @flow(name="train")
 def train(parameters: TrainParameters) -> str:
     """Learns a hashing model from the published tiles.
+
+    A sensor besides the primary one that has seen none of them takes no part.
 
     Returns:
         The model ID.

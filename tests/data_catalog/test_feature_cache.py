@@ -70,9 +70,11 @@ def test_the_cache_can_be_deleted_and_follows_the_extractor(catalogue: Catalogue
 
 
 def test_sensors_are_joined_on_the_tile_and_what_lacks_is_nan(catalogue: Catalogue) -> None:
-    tile_ids, (primary, secondary) = joined_features(
+    tile_ids, features = joined_features(
         catalogue, {S2: MeanBrightness(), LANDSAT: MeanBrightness()}, WORLD.tile_size
     )
+    assert list(features) == [S2, LANDSAT]
+    primary, secondary = features.values()
     seen = {s: set(current_observations(catalogue, s)["tile_id"]) for s in (S2, LANDSAT)}
     assert set(tile_ids) == seen[S2]
     assert not np.isnan(primary).any()
@@ -89,7 +91,23 @@ def test_a_tile_without_features_of_the_primary_sensor_is_left_out(catalogue: Ca
             features[0] = np.nan
             return features
 
-    tile_ids, (primary,) = joined_features(catalogue, {S2: Blind()}, WORLD.tile_size)
+    tile_ids, features = joined_features(catalogue, {S2: Blind()}, WORLD.tile_size)
     observations = current_observations(catalogue, S2)
     assert tile_ids == list(observations["tile_id"])[1:]
-    assert len(primary) == len(tile_ids)
+    assert len(features[S2]) == len(tile_ids)
+
+
+def test_a_second_sensor_that_saw_nothing_is_left_out(catalogue: Catalogue) -> None:
+    class Blind(MeanBrightness):
+        id = "blind-to-all"
+
+        def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+            return super().__call__(tiles) * np.float32(np.nan)
+
+    seeing, blind = MeanBrightness(), Blind()
+    for extractors in ({S2: seeing, "sentinel-1-rtc": blind}, {S2: seeing, LANDSAT: blind}):
+        tile_ids, features = joined_features(catalogue, extractors, WORLD.tile_size)
+        assert list(features) == [S2]
+        assert len(features[S2]) == len(tile_ids) > 0
+    tile_ids, features = joined_features(catalogue, {S2: blind, LANDSAT: seeing}, WORLD.tile_size)
+    assert (tile_ids, features[S2].shape) == ([], (0, 2))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from data_catalog.demo_world.scenes import World
 from data_catalog.demo_world.world import build_world, world_area
 from data_catalog.errors import QueryError, SourceError
 from data_catalog.http_server import serve_folder
+from data_catalog.models import load_model
 from data_catalog.pictures import retrieval_sheet
 from data_catalog.query import open_codes
 from flows import cli
 from flows.parameters import IngestFlowParameters, NightlyParameters, TrainParameters
-from rshash.errors import TrainingError
+from rshash.errors import ModelError, TrainingError
 
 WORLD = World(tiles=6, column=307, row=2771)
 """Four blocks, none of them full, in several overlapping scenes."""
@@ -173,6 +175,28 @@ def test_too_few_tiles_for_the_clusters_are_refused(nights: Nights) -> None:
 
     with pytest.raises(TrainingError, match="128 tiles"):
         train(TrainParameters(catalog=str(nights.folder / "catalogue")))
+
+
+def test_a_night_that_could_not_end_with_the_models_codes_is_refused(nights: Nights) -> None:
+    from flows.checks import check_nightly
+
+    check_nightly(NightlyParameters(**nights.parameters))
+    for other in ({"tile_size": 960}, {"sensors": ["landsat-c2-l2"]}):
+        with pytest.raises(ModelError, match="tiles of 1920 m of sentinel-2-l2a, but"):
+            check_nightly(NightlyParameters(**nights.parameters | other))
+
+
+def test_a_sensor_that_has_seen_nothing_does_not_stop_learning(
+    nights: Nights, tmp_path: Path
+) -> None:
+    from flows.train import train
+
+    shutil.copytree(nights.folder / "catalogue", tmp_path / "catalogue")
+    shutil.rmtree(tmp_path / "catalogue" / "tiles-landsat-c2-l2")
+    catalog = str(tmp_path / "catalogue")
+    model_id = train(TrainParameters(catalog=catalog, clusters=4))
+    model = load_model(Catalogue.open(catalog), model_id)
+    assert (model.primary_sensor, model.secondary_sensors) == ("sentinel-2-l2a", ())
 
 
 def test_a_plan_reads_nothing(nights: Nights, tmp_path: Path) -> None:

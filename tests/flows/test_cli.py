@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def test_help_shows_an_example(command, monkeypatch, capsys) -> None:
     shown = capsys.readouterr().out
     assert "Example" in shown
     assert f"rshash {command}" in shown.split("Example")[1]
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.strip() == version("rshash")
 
 
 def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
