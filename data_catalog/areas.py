@@ -98,15 +98,18 @@ def _parse_bbox(text: str, west: float, south: float, east: float, north: float)
 def _parse_geojson(text: str) -> BaseGeometry:
     content = text
     if not text.lstrip().startswith("{"):
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise AreaError(f"Area {text!r} is neither a file nor an area: expected {AREA_FORMS}.")
-        content = path.read_text()
+        try:
+            content = Path(text).expanduser().read_text()
+        except (OSError, ValueError, RuntimeError):
+            raise AreaError(
+                f"Area {_short(text)} is neither a file nor an area that can be read: "
+                f"expected {AREA_FORMS}."
+            ) from None
     try:
         geometries = [shape(part) for part in _geometries(json.loads(content))]
+        return shapely.union_all([_unwrapped(part) for part in geometries])
     except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
         raise AreaError(f"Area {_short(text)} is not valid GeoJSON: {error}.") from None
-    return shapely.union_all([_unwrapped(part) for part in geometries])
 
 
 def _geometries(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -79,11 +79,29 @@ def test_geojson_cut_at_the_antimeridian_is_put_together() -> None:
             '{"type":"Polygon","coordinates":[[[0,0],[1,1],[1,0],[0,1],[0,0]]]}',
             "Self-intersection",
         ),
+        (
+            '{"type":"MultiPolygon","coordinates":[[[[0,0],[1,1],[1,0],[0,1],[0,0]]],'
+            "[[[0.5,0.2],[1.5,1.2],[1.5,0],[0.5,1],[0.5,0.2]]]]}",
+            "not valid GeoJSON: TopologyException",
+        ),
+        ("12.5;48.1 " * 30, "neither a file nor an area"),
     ],
 )
 def test_a_bad_area_is_refused_and_says_why(text: str, fault: str) -> None:
     with pytest.raises(AreaError, match=fault):
         parse_area(text)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "area.geojson"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(AreaError, match="neither a file nor an area"):
+        parse_area(str(path))
+
+
+def test_parts_that_touch_are_one_area() -> None:
+    parts = shapely.MultiPolygon([shapely.box(10, 50, 11, 51), shapely.box(11, 50, 12, 51)])
+    assert parse_area(shapely.to_geojson(parts)).equals(shapely.box(10, 50, 12, 51))
 
 
 @pytest.mark.parametrize(
