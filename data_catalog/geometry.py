@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 OUTLINE_VERTICES = 500
@@ -51,12 +52,21 @@ def outline(footprints: Sequence[BaseGeometry]) -> tuple[BaseGeometry, list[floa
     merged = shapely.buffer(shapely.union_all(grown), -1e-7, join_style="mitre")
     merged = shapely.simplify(merged, 1e-6)
     if shapely.get_num_coordinates(merged) > OUTLINE_VERTICES:
-        merged = merged.convex_hull
+        merged = _side_by_side(merged).convex_hull
     merged = shapely.set_precision(within_world(merged), 1e-6)
     west, south, east, north = merged.bounds
     if west == -180.0 and east == 180.0:
         west, east = _crossing_span(shapely.bounds(shapely.get_parts(merged)))
     return merged, [float(v) for v in (west, south, east, north)]
+
+
+def _side_by_side(geometry: BaseGeometry) -> BaseGeometry:
+    """Parts on both sides of ±180° brought together: their hull does not span the globe."""
+    west, _, east, _ = geometry.bounds
+    if east - west <= 180.0:
+        return geometry
+    parts = shapely.get_parts(geometry)
+    return shapely.union_all([translate(p, 360.0) if p.bounds[2] <= 0.0 else p for p in parts])
 
 
 def _crossing_span(boxes: NDArray[np.float64]) -> tuple[float, float]:

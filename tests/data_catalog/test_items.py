@@ -126,3 +126,12 @@ def test_the_outline_of_a_world_wide_segment_holds_every_part():
     for tile in places:
         lon, lat = tile.centre
         assert region.buffer(1e-6).contains(shapely.Point((lon + 180) % 360 - 180, lat))
+
+
+def test_the_hull_of_many_tiles_around_the_antimeridian_stays_small():
+    rng = np.random.default_rng(0)
+    lons, lats = 179.5 + rng.random(1200), -17.0 + rng.random(1200)
+    tiles = {tile_at(lon, lat) for lon, lat in zip(lons, lats, strict=True)}
+    region, (west, _, east, _) = outline(footprints(sorted(tiles)))
+    assert region.area < 1.2
+    assert (west, east) == pytest.approx((179.5, -179.5), abs=0.05)
