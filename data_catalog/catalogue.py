@@ -7,9 +7,7 @@ atomic replace.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +101,8 @@ class Catalogue:
 
     def items(self, collection_id: str) -> list[pystac.Item]:
         """A collection's current items, oldest first; empty where nothing is published."""
-        return [self.item(collection_id, item_id) for item_id in self.item_ids(collection_id)]
+        # Not by ``item``: one that is superseded since it was listed is still all there.
+        return [self._read(collection_id, item_id) for item_id in self.item_ids(collection_id)]
 
     def item(self, collection_id: str, item_id: str) -> pystac.Item:
         """One published item, current or superseded; ``asset.get_absolute_href()`` is a path.
@@ -111,14 +110,13 @@ class Catalogue:
         Raises:
             CatalogueError: No such item is published.
         """
-        path = self._item_path(collection_id, item_id)
         if not self._is_published(collection_id, item_id):
             current = ", ".join(self.item_ids(collection_id)[-5:]) or "nothing"
             raise CatalogueError(
                 f"Item {item_id!r} is not published in {collection_id!r} of {self.root}: "
                 f"there is {current}."
             )
-        return pystac.Item.from_dict(stac.read_json(path), href=str(path))
+        return self._read(collection_id, item_id)
 
     def latest_model_id(self) -> str | None:
         """ID of the model that was published last; None where there is none."""
@@ -187,7 +185,7 @@ class Catalogue:
         stac.sync_tree(folder)
         if verify is not None:
             verify(folder)
-        with self._locked():
+        with stac.locked(self.root / ".lock"):
             self._check_unpublished(collection_id, item.id)
             self._check_current(collection_id, supersedes)
             record = _item_record(item, collection_id, supersedes)
@@ -208,6 +206,10 @@ class Catalogue:
             for collection_id in self.collections()
             for item in self.items(collection_id)
         ]
+
+    def _read(self, collection_id: str, item_id: str) -> pystac.Item:
+        path = self._item_path(collection_id, item_id)
+        return pystac.Item.from_dict(stac.read_json(path), href=str(path))
 
     def _switch_pointer(
         self, collection_id: str, item: pystac.Item, supersedes: str | None
@@ -269,12 +271,6 @@ class Catalogue:
 
     def _item_path(self, collection_id: str, item_id: str) -> Path:
         return self.root / collection_id / item_id / f"{item_id}.json"
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.root / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def _empty_catalog() -> dict[str, Any]:

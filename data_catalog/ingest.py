@@ -34,9 +34,15 @@ from data_catalog.grid import (
     tiles_covering,
 )
 from data_catalog.licences import attribution, source_years
-from data_catalog.reading import BlockObservations, read_block
+from data_catalog.reading import NOT_OBSERVED, BlockObservations, read_block
 from data_catalog.redaction import redacted
-from data_catalog.scenes import globe_copies, newest_processing, scene_area, scene_datetime
+from data_catalog.scenes import (
+    globe_copies,
+    newest_processing,
+    pass_of,
+    scene_area,
+    scene_datetime,
+)
 from data_catalog.segments import (
     INDEX_SCHEMA,
     bands_of,
@@ -189,7 +195,8 @@ def plan_ingest(
     """Searches for scenes and plans what of them is to be read; writes nothing.
 
     What published segments have considered already is left out, so that a nightly run reads what
-    is new; scenes that could not be read are planned again.
+    is new; scenes that could not be read are planned again. A new scene brings along those of its
+    pass that see the same tile: together they may fill what each of them leaves open.
 
     Args:
         catalogue: Where the segment is to be published.
@@ -224,9 +231,9 @@ def plan_ingest(
             "check the area and the period."
         )
     candidates = _candidates(tiles, scenes)
+    passes = {scene.id: pass_of(scene) for scene in scenes}
     wanted = {
-        tile: [scene_id for scene_id in ids if scene_id not in done.get(tile.id, ())]
-        for tile, ids in candidates.items()
+        tile: _unread(ids, done.get(tile.id, set()), passes) for tile, ids in candidates.items()
     }
     blocks = {
         block.id: {tile.id: wanted[tile] for tile in members}
@@ -260,18 +267,14 @@ def ingest_block(plan_folder: Path | str, block_id: str) -> BlockReport:
     if block_id not in plan.blocks:
         raise CatalogueError(f"Block {block_id} is not in the plan of {plan.segment_id}.")
     part = _part(plan, block_id)
-    began = time.monotonic()
-    seconds = 0.0
-    if not part.exists():
-        catalogue = Catalogue.open(plan.catalog)
-        folder = catalogue.asset_folder(collection_of(plan.sensor_id), plan.segment_id)
-        array = stage_pixels(folder, len(plan.blocks), plan.sensor, plan.bands, plan.tile_size)
-        observations = read_planned_block(plan, block_id)
-        number = plan.block_ids.index(block_id)
-        write_block(array, number, observations.pixels)
-        write_part(part, number, observations)
-        seconds = time.monotonic() - began
-    return _report(part, seconds)
+    # Two runs may follow one plan: each block is written once, and never after it was published.
+    with stac.locked(part.with_suffix(".lock")):
+        began = time.monotonic()
+        seconds = 0.0
+        if not part.exists():
+            _write(plan, block_id)
+            seconds = time.monotonic() - began
+        return _report(part, seconds)
 
 
 def read_planned_block(plan: IngestPlan, block_id: str) -> BlockObservations:
@@ -288,11 +291,28 @@ def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
     """Publishes the segment of a plan whose blocks are all done; returns its item ID.
 
     Raises:
-        CatalogueError: Blocks are missing, or what was written cannot be read back.
+        CatalogueError: Blocks are missing, or what was written cannot be read back; then nothing
+            of it counts as done any more, and the next ingest reads it anew.
     """
+    with stac.locked(plan.folder / ".lock"):
+        if plan.segment_id not in catalogue.item_ids(collection_of(plan.sensor_id)):
+            _publish(catalogue, plan)
+        shutil.rmtree(plan.folder, ignore_errors=True)
+    return plan.segment_id
+
+
+def _write(plan: IngestPlan, block_id: str) -> None:
+    catalogue = Catalogue.open(plan.catalog)
+    folder = catalogue.asset_folder(collection_of(plan.sensor_id), plan.segment_id)
+    array = stage_pixels(folder, len(plan.blocks), plan.sensor, plan.bands, plan.tile_size)
+    observations = read_planned_block(plan, block_id)
+    number = plan.block_ids.index(block_id)
+    write_block(folder, array, number, observations.pixels)
+    write_part(_part(plan, block_id), number, observations)
+
+
+def _publish(catalogue: Catalogue, plan: IngestPlan) -> None:
     collection = collection_of(plan.sensor_id)
-    if plan.segment_id in catalogue.item_ids(collection):
-        return plan.segment_id
     parts = [_part(plan, block_id) for block_id in plan.blocks]
     missing = [part.stem for part in parts if not part.exists()]
     if missing or not parts:
@@ -302,6 +322,7 @@ def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
         )
     folder = catalogue.asset_folder(collection, plan.segment_id)
     index = _index(pd.concat([read_part(part)[0] for part in parts], ignore_index=True))
+    _check_staged(plan, folder, index)
     credit = attribution(source_years(plan.sensor_id, index["datetime"]))
     described = zarr.open_group(folder / "pixels.zarr", mode="r+", use_consolidated=False)
     described.attrs.update({"license": plan.sensor.license, "attribution": credit})
@@ -312,8 +333,16 @@ def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
     )
     (folder / ".lock").unlink(missing_ok=True)
     catalogue.publish(collection, item, lambda staged: check_segment(staged, index))
-    shutil.rmtree(plan.folder, ignore_errors=True)
-    return plan.segment_id
+
+
+def _check_staged(plan: IngestPlan, folder: Path, index: pd.DataFrame) -> None:
+    try:
+        check_segment(folder, index)
+    except CatalogueError:
+        # Else every further run would take the damaged blocks for done and fail here again.
+        shutil.rmtree(plan.folder / "parts", ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _considered(
@@ -326,7 +355,9 @@ def _considered(
             continue
         index = segment_index(catalogue, item)
         # What was too cloudy for an earlier, stricter run gets a second chance.
-        index = index[(index["state"] == "valid") | (index["clear_fraction"] < minimum_clear)]
+        unseen = index["reason"].str.startswith(NOT_OBSERVED).eq(True)
+        unclear = index["clear_fraction"] < minimum_clear
+        index = index[(index["state"] == "valid") | unclear | unseen]
         for tile_id, scene_ids in zip(index["tile_id"], index["considered_scenes"], strict=True):
             done.setdefault(tile_id, set()).update(scene_ids)
     return done
@@ -340,6 +371,11 @@ def _candidates(tiles: list[Tile], scenes: list[pystac.Item]) -> dict[Tile, list
         for number in sorted(set(found.tolist())):
             candidates.setdefault(tiles[number], []).append(scene.id)
     return candidates
+
+
+def _unread(scene_ids: list[str], done: set[str], passes: dict[str, str]) -> list[str]:
+    new = {passes[scene_id] for scene_id in scene_ids if scene_id not in done}
+    return [scene_id for scene_id in scene_ids if passes[scene_id] in new]
 
 
 def _scene_ids(wanted: dict[str, list[str]]) -> set[str]:

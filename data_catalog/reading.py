@@ -25,6 +25,9 @@ from data_catalog.sensors import SceneBand, Sensor, resolve_band, resolve_mask
 READ_THREADS = 8
 """Requests in flight for one block."""
 
+NOT_OBSERVED = "not observed"
+"""How the reason starts of a tile that no scene has pixels of."""
+
 REFLECTANCE_SCALE = 1e-4
 """Stored number x this = reflectance; 0 is nodata."""
 
@@ -77,6 +80,11 @@ class _Choice:
     pass_id: str
     scenes: tuple[pystac.Item, ...]
     clear_fraction: float
+
+    @property
+    def moment(self) -> datetime:
+        """When the newest scene was taken: a mosaic is never older than a part of it."""
+        return max(scene_datetime(scene) for scene in self.scenes)
 
 
 def read_block(
@@ -235,7 +243,7 @@ def _best(
     choices = [_choice(tile, block, pass_id, group, masks) for pass_id, group in passes.items()]
     return max(
         (choice for choice in choices if choice.scenes),
-        key=lambda c: (round(c.clear_fraction, 3), scene_datetime(c.scenes[0]), c.pass_id),
+        key=lambda c: (round(c.clear_fraction, 3), c.moment, c.pass_id),
         default=None,
     )
 
@@ -270,7 +278,7 @@ def _valid(
         tile,
         "valid",
         None,
-        scene_datetime(choice.scenes[0]),
+        choice.moment,
         choice.clear_fraction,
         [scene.id for scene in choice.scenes],
         [scene.id for scene in scenes if scene.id not in result.failures],
@@ -284,7 +292,7 @@ def _invalid(
     if failed:
         reason = f"unreadable: {'; '.join(failed)}"
     elif best is None:
-        reason = "not observed: no scene has pixels here"
+        reason = f"{NOT_OBSERVED}: no scene has pixels here"
     else:
         names = ", ".join(scene.id for scene in best.scenes)
         reason = f"not clear: {best.clear_fraction:.2f} at best, in {names}"

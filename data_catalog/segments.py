@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -20,14 +18,12 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.grid import BLOCK_TILES
 from data_catalog.reading import REFLECTANCE_SCALE, BlockObservations
 from data_catalog.sensors import Sensor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ARRAY = "reflectance"
 BLOCK_ROWS = BLOCK_TILES**2
@@ -63,7 +59,8 @@ def open_pixels(folder: Path) -> zarr.Array[Any]:
         array = group[ARRAY]
     except (OSError, KeyError, ValueError) as error:
         raise CatalogueError(
-            f"{folder} holds no readable pixels.zarr with an array {ARRAY!r}: {error}"
+            f"{folder} holds no readable pixels.zarr with an array {ARRAY!r} ({error}): "
+            "restore it, or, if it is not published yet, ingest again."
         ) from None
     assert isinstance(array, zarr.Array)
     return array
@@ -89,20 +86,26 @@ def stage_pixels(
         tile_size: Metres on a side.
     """
     path = folder / "pixels.zarr"
-    with _locked(folder):
+    with stac.locked(folder / ".lock"):
         if not (path / ARRAY / "zarr.json").exists():
             _create(path, blocks, sensor, bands, tile_size)
+            stac.sync_tree(path)
     array = zarr.open_group(path, mode="r+", use_consolidated=False)[ARRAY]
     assert isinstance(array, zarr.Array)
     return array
 
 
-def write_block(array: zarr.Array[Any], number: int, pixels: NDArray[np.uint16]) -> None:
-    """Writes a block's 64 tiles as one shard.
+def write_block(
+    folder: Path, array: zarr.Array[Any], number: int, pixels: NDArray[np.uint16]
+) -> None:
+    """Writes a block's 64 tiles as one shard, durably.
 
     One writer must own the whole shard: writers of parts of one lose each other's tiles.
     """
     array[BLOCK_ROWS * number : BLOCK_ROWS * (number + 1)] = pixels
+    shard = folder / "pixels.zarr" / ARRAY / "c" / str(number)
+    if shard.exists():  # a block without any pixel has none
+        stac.sync_tree(shard)
 
 
 def write_part(path: Path, block_number: int, observations: BlockObservations) -> None:
@@ -125,7 +128,9 @@ def write_part(path: Path, block_number: int, observations: BlockObservations) -
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(table, staged)
+    stac.sync(staged)
     staged.replace(path)
+    stac.sync(path.parent)
 
 
 def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -153,11 +158,18 @@ def check_segment(folder: Path, index: pd.DataFrame) -> None:
     for tile_id, row in (
         valid.groupby(valid["row"] // BLOCK_ROWS)[["tile_id", "row"]].first().values
     ):
-        if not np.any(array[int(row)]):
+        if not _has_pixels(array, int(row)):
             raise CatalogueError(
-                f"Tile {tile_id} is valid in the index but has no pixels in {folder}: "
-                "delete that folder and ingest again."
+                f"Tile {tile_id} is valid in the index but has no readable pixels in {folder}: "
+                "check the disk and ingest again."
             )
+
+
+def _has_pixels(array: zarr.Array[Any], row: int) -> bool:
+    try:
+        return bool(np.any(array[row]))
+    except Exception:  # Every codec has errors of its own for a damaged shard.
+        return False
 
 
 def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_size: int) -> None:
@@ -183,10 +195,3 @@ def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_
             "license": sensor.license,
         },
     )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def publish(catalogue, item_id, supersedes=None):
 @pytest.fixture
 def catalogue(tmp_path):
     return Catalogue.create(tmp_path / "catalogue")
+
+
+def test_writers_of_one_record_do_not_disturb_each_other(tmp_path):
+    def write(number):
+        for _ in range(20):
+            stac.write_json(tmp_path / "record.json", {"numbers": [number] * 500})
+            assert len(stac.read_json(tmp_path / "record.json")["numbers"]) == 500
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_an_empty_catalogue_is_valid_and_lists_nothing(catalogue):
@@ -125,6 +137,15 @@ def test_a_new_version_takes_the_place_of_the_old_one(catalogue):
         "v3",
     ]
     assert assert_catalogue_valid(catalogue.root) == 5
+
+
+def test_what_is_superseded_while_it_is_listed_can_still_be_read(catalogue, monkeypatch):
+    publish(catalogue, "v1")
+    listed = catalogue.item_ids(TILES)
+    monkeypatch.setattr(Catalogue, "_deprecate", lambda *_, **__: None)  # a reader is in between
+    publish(catalogue, "v2", supersedes="v1")
+    monkeypatch.setattr(catalogue, "item_ids", lambda _: listed)
+    assert [item.id for item in catalogue.items(TILES)] == ["v1"]
 
 
 def test_two_runs_cannot_both_follow_the_same_version(catalogue):

@@ -1,5 +1,8 @@
 import json
 import multiprocessing
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import shapely
 import zarr
 from tiny_source import SCL_CLEAR, SCL_CLOUD, TinySource, noise
 
-from data_catalog import assets
+from data_catalog import assets, ingest
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world import World, build_world, world_area
 from data_catalog.errors import CatalogueError, GridError, SensorError, SourceError
@@ -205,6 +208,67 @@ def test_what_could_not_be_read_is_read_the_next_time(
     assert len(current_observations(catalogue, S2)) == 2
 
 
+def add_half(source: TinySource, scene_id: str, east: bool, minutes: int = 0) -> None:
+    """A scene that ends, or begins, in the middle of ``TILE``."""
+    west, _, _, north = TILE.bounds
+    bands = {"B04": (noise((312, 156), 5), 10), "B11": (noise((156, 78), 6), 20)}
+    scl = np.full((156, 78), SCL_CLEAR, np.uint8)
+    corner = west - 600 + 1560 * east, north + 600
+    source.sentinel_2(
+        scene_id,
+        TILE.zone.epsg,
+        *corner,
+        bands,
+        scl,
+        MOMENT + timedelta(minutes=minutes),
+        s2__mgrs_tile=scene_id,
+        s2__datatake_id="GS2B_20240618T101600_038043_N05.11",
+    )
+
+
+INSIDE = TILE.footprint.buffer(-0.001)
+
+
+def test_a_late_scene_is_put_together_with_what_its_pass_saw_before(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    add_half(source, "west", east=False, minutes=1)
+    run(catalogue, plan(catalogue, source, area=INSIDE, minimum_clear=0.4))
+    assert current_observations(catalogue, S2)["clear_fraction"].tolist() == [0.5]
+    add_half(source, "east", east=True)
+    run(catalogue, plan(catalogue, source, area=INSIDE, minimum_clear=0.4))
+    observed = current_observations(catalogue, S2)
+    assert observed["clear_fraction"].tolist() == [1.0]
+    assert set(observed["source_scenes"][0]) == {"east", "west"}
+    assert plan(catalogue, source, area=INSIDE, minimum_clear=0.4).is_empty
+
+
+def test_a_scene_that_failed_is_put_together_with_its_pass_the_next_time(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    for name in ("west", "east"):
+        add_half(source, name, east=name == "east")
+    path = source.folder / S2 / "west" / "B04.tif"
+    away = path.rename(path.with_suffix(".away"))
+    run(catalogue, plan(catalogue, source, area=INSIDE))
+    assert current_observations(catalogue, S2).empty
+    away.rename(path)
+    run(catalogue, plan(catalogue, source, area=INSIDE))
+    assert current_observations(catalogue, S2)["clear_fraction"].tolist() == [1.0]
+
+
+def test_a_tile_that_no_scene_sees_is_not_planned_twice(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    west, _, _, north = TILE.bounds
+    bands = {"B04": (np.zeros((312, 504), np.uint16), 10)}
+    scl = np.zeros((156, 252), np.uint8)
+    source.sentinel_2("blank", TILE.zone.epsg, west - 600, north + 600, bands, scl)
+    options = {"bands": ["red"], "minimum_clear": 0.0}
+    run(catalogue, plan(catalogue, source, **options))
+    assert plan(catalogue, source, **options).is_empty
+
+
 def test_a_lower_threshold_gives_cloudy_tiles_a_second_chance(
     catalogue: Catalogue, source: TinySource
 ) -> None:
@@ -234,6 +298,57 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     published = publish_segment(catalogue, again)
     assert publish_segment(catalogue, again) == published
     assert len(catalogue.items(f"tiles-{S2}")) == 1
+
+
+def test_runs_that_follow_one_plan_read_and_publish_it_once(
+    catalogue: Catalogue, source: TinySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_granule(source, "first")
+    planned = plan(catalogue, source)
+    folder = planned.save(catalogue)
+    calls: list[str] = []
+
+    def slowly(name: str) -> None:
+        original = getattr(ingest, name)
+
+        def call(*args):
+            calls.append(name)
+            threading.Event().wait(0.3)  # the other run catches up
+            return original(*args)
+
+        monkeypatch.setattr(ingest, name, call)
+
+    slowly("read_planned_block")
+    slowly("write_geoparquet")
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(ingest_block, [folder] * 2, planned.block_ids * 2))
+        published = list(pool.map(publish_segment, [catalogue] * 2, [planned] * 2))
+    assert [report.valid for report in reports] == [2, 2]
+    assert published == [planned.segment_id] * 2
+    assert calls == ["read_planned_block", "write_geoparquet"]
+    assert not list((catalogue.root / ".plans").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["shard lost", "shard cut off", "pixels lost"])
+def test_what_a_crash_damaged_is_not_published_and_is_read_anew(
+    catalogue: Catalogue, source: TinySource, damage: str
+) -> None:
+    add_granule(source, "first")
+    planned = plan(catalogue, source)
+    ingest_block(planned.save(catalogue), planned.block_ids[0])
+    pixels = catalogue.root / f"tiles-{S2}" / planned.segment_id / "pixels.zarr"
+    if damage == "shard cut off":
+        for path in (pixels / "reflectance" / "c").rglob("0"):
+            if path.is_file():
+                path.write_bytes(b"")
+    else:
+        shutil.rmtree(pixels / "reflectance" / "c" if damage == "shard lost" else pixels)
+    with pytest.raises(CatalogueError, match="ingest again"):
+        publish_segment(catalogue, planned)
+    assert catalogue.collections() == []
+    run(catalogue, plan(catalogue, source))
+    observed = current_observations(catalogue, S2)
+    assert not np.isnan(read_tiles(catalogue, S2, observed, ["red"])).any()
 
 
 def _ingest(folder: Path, block_id: str) -> int:
