@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
+from zipfile import BadZipFile
 
 import geopandas as gpd
 import numpy as np
@@ -97,9 +98,12 @@ class _SegmentFeatures:
         self._path = folder / extractor.id / f"{segment_id}.npz"
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         self._features = np.empty((0, extractor.dimensions), np.float32)
-        if self._path.exists():
+        try:
             with np.load(self._path, allow_pickle=False) as saved:
                 self._rows, self._features = saved["rows"], saved["features"]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+            # None yet, or cut off by a crash: what is lost is computed again.
+            pass
 
     def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.isin(rows, self._rows)

@@ -69,6 +69,16 @@ def test_the_cache_can_be_deleted_and_follows_the_extractor(catalogue: Catalogue
     assert again.asked == len(observations)
 
 
+def test_a_cache_that_a_crash_cut_off_is_computed_again(catalogue: Catalogue) -> None:
+    observations = current_observations(catalogue, S2)
+    before = observation_features(catalogue, S2, observations, MeanBrightness())
+    for path in Path(catalogue.root / ".cache").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    again = MeanBrightness()
+    np.testing.assert_array_equal(observation_features(catalogue, S2, observations, again), before)
+    assert again.asked == len(observations)
+
+
 def test_sensors_are_joined_on_the_tile_and_what_lacks_is_nan(catalogue: Catalogue) -> None:
     tile_ids, features = joined_features(
         catalogue, {S2: MeanBrightness(), LANDSAT: MeanBrightness()}, WORLD.tile_size
