@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -24,7 +25,7 @@ TASKS_AT_MOST = 64
 """Blocks are batched into this many tasks at the most: bookkeeping costs milliseconds a task."""
 
 
-@task(task_run_name="plan {sensor}")
+@task(task_run_name="plan {sensor}", cache_policy=NO_CACHE)
 def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str, int], Path]:
     """Searches one sensor's scenes and tells what is new; saves the plan if it is to be read."""
     catalogue = Catalogue.open_or_create(parameters.catalog)
@@ -42,7 +43,7 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str
     return plan.summary(), plan.folder
 
 
-@task(task_run_name="read {sensor}, {block_ids[0]} …", retries=2, retry_delay_seconds=10)
+@task(task_run_name="read {sensor}, {block_ids[0]} …", retries=2, retry_delay_seconds=10, cache_policy=NO_CACHE)
 def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[str, Any]:
     """Reads and writes a batch of blocks; counts tiles by state, names scenes that failed."""
     counts: Counter[str] = Counter()
@@ -55,7 +56,7 @@ def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[st
     return {"blocks": len(block_ids), "counts": dict(counts), "failures": failures}
 
 
-@task(task_run_name="publish segment of {sensor}")
+@task(task_run_name="publish segment of {sensor}", cache_policy=NO_CACHE)
 def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
     """Publishes what was read as one segment."""
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import publish_code_tables, stale_observations
@@ -18,7 +19,7 @@ from flows.progress import Progress
 from rshash.quality import check_distinct
 
 
-@task(task_run_name="encode with {model_id}")
+@task(task_run_name="encode with {model_id}", cache_policy=NO_CACHE)
 def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[dict[str, Any]]:
     """Encodes the tiles that changed, checks the codes, and publishes the zones they are in."""
     catalogue = Catalogue.open(catalog)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.feature_cache import joined_features, observation_features
@@ -21,7 +22,7 @@ from rshash.mrhash import MrHashSettings, MrHashTraining, train_mrhash
 from rshash.progress import Progress as Epoch
 
 
-@task(task_run_name="features of {sensor}")
+@task(task_run_name="features of {sensor}", cache_policy=NO_CACHE)
 def extract_features(parameters: TrainParameters, sensor: str) -> int:
     """Computes the features that are not cached yet; returns how many tiles have some."""
     catalogue = Catalogue.open(parameters.catalog)
@@ -33,7 +34,7 @@ def extract_features(parameters: TrainParameters, sensor: str) -> int:
     return len(observations)
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def learn(parameters: TrainParameters) -> str:
     """Learns a model from cached features and publishes it with its pseudo-labels."""
     catalogue = Catalogue.open(parameters.catalog)
