@@ -43,7 +43,12 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str
     return plan.summary(), plan.folder
 
 
-@task(task_run_name="read {sensor}, {block_ids[0]} …", retries=2, retry_delay_seconds=10, cache_policy=NO_CACHE)
+@task(
+    task_run_name="read {sensor}, {block_ids[0]} …",
+    retries=2,
+    retry_delay_seconds=10,
+    cache_policy=NO_CACHE,
+)
 def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[str, Any]:
     """Reads and writes a batch of blocks; counts tiles by state, names scenes that failed."""
     counts: Counter[str] = Counter()
