@@ -227,8 +227,8 @@ def plan_ingest(
     if not scenes and not any(tile.id in done for tile in tiles):
         between = interval.replace(".999999", "").replace("/", " and ")
         raise SourceError(
-            f"{origin.address} has no {known.title} scenes over the area between {between}: "
-            "check the area and the period."
+            f"{redacted(origin.address)} has no {known.title} scenes over the area "
+            f"between {between}: check the area and the period."
         )
     candidates = _candidates(tiles, scenes)
     passes = {scene.id: pass_of(scene) for scene in scenes}

@@ -1,18 +1,19 @@
-"""Signed addresses are secrets: what is logged, raised or stored holds none."""
+"""Signatures and passwords in addresses are secrets: what is logged, raised or stored has none."""
 
 from __future__ import annotations
 
 import logging
 import re
 
-_QUERY = re.compile(r"(\b(?:https?|s3|gs|az|abfs)://[^\s?'\"<>]+)\?[^\s'\"<>]*")
+_QUERY = re.compile(r"(\b(?:https?|s3|gs|az|abfs)://[^\s?'\"<>]+)\?[^\s'\"<>]*", re.IGNORECASE)
+_USER = re.compile(r"(\bhttps?://)[^\s/?@'\"<>]+@", re.IGNORECASE)
 _READERS = ("rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base", "odc.loader._rio")
 _LOADER = "odc.loader"
 
 
 def redacted(text: str) -> str:
-    """The text with every address cut before its query, where signatures are."""
-    return _QUERY.sub(r"\1", text)
+    """The text with every address cut before its query, where signatures are, and its user."""
+    return _USER.sub(r"\1", _QUERY.sub(r"\1", text))
 
 
 class _Redaction(logging.Filter):

@@ -115,7 +115,8 @@ class SourceCatalogue:
                     found[item.id] = item
         except _FAULTS as error:
             raise SourceError(
-                f"Searching {collection!r} in {self.address} failed: {redacted(str(error))}. "
+                f"Searching {collection!r} in {redacted(self.address)} failed: "
+                f"{redacted(str(error))}. "
                 "Is the collection there, and the catalogue in reach?"
             ) from None
         wanted = [i for i in found.values() if _is_wanted(i, sensor)]
@@ -180,7 +181,8 @@ def open_source(source: str) -> SourceCatalogue:
             )
     except _FAULTS as error:
         raise SourceError(
-            f"Source {source!r} cannot be read as a STAC catalogue: {redacted(str(error))}"
+            f"Source {redacted(source)!r} cannot be read as a STAC catalogue: "
+            f"{redacted(str(error))}"
         ) from None
     return SourceCatalogue(address, _profile(address), root)
 

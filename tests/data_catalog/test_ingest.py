@@ -435,6 +435,23 @@ def test_no_signature_is_stored(
     assert not [p for p in catalogue.root.rglob("*") if p.is_file() and b"SECRET" in p.read_bytes()]
 
 
+def test_no_password_of_the_source_is_stored_or_told(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    add_granule(source, "first")
+    path = source.write()
+    with serve_folder(path.parent) as address:
+        private = address.replace("://", "://joe:SECRET@")
+        where, options = f"{private}/catalog.json?token=SECRET", {"bands": ["red"]}
+        run(catalogue, plan_ingest(catalogue, where, S2, two_tiles(), "2024", **options))
+        with pytest.raises(SourceError, match=f"^{address}/catalog.json has no") as nothing:
+            plan_ingest(catalogue, where, S2, "0,0,1,1", "2024", **options)
+        with pytest.raises(SourceError, match=f"'{address}/none.json' cannot be read") as nowhere:
+            plan_ingest(catalogue, f"{private}/none.json", S2, two_tiles(), "2024", **options)
+    assert "SECRET" not in f"{nothing.value} {nowhere.value}"
+    assert not [p for p in catalogue.root.rglob("*") if p.is_file() and b"SECRET" in p.read_bytes()]
+
+
 def test_bad_input_is_refused_before_anything_is_read(
     catalogue: Catalogue, source: TinySource
 ) -> None:
