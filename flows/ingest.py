@@ -14,7 +14,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import SourceError
-from data_catalog.ingest import IngestPlan, ingest_block, plan_ingest, publish_segment
+from data_catalog.ingest import ingest_block, publish_segment
+from data_catalog.planning import IngestPlan, plan_ingest
 from flows.parameters import IngestFlowParameters
 from flows.progress import Progress
 

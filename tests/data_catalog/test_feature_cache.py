@@ -8,8 +8,9 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world.scenes import World
 from data_catalog.demo_world.world import build_world, world_area
 from data_catalog.feature_cache import joined_features, observation_features
-from data_catalog.ingest import ingest_block, plan_ingest, publish_segment
+from data_catalog.ingest import ingest_block, publish_segment
 from data_catalog.observations import current_observations
+from data_catalog.planning import plan_ingest
 
 S2, LANDSAT = "sentinel-2-l2a", "landsat-c2-l2"
 WORLD = World(tiles=3)

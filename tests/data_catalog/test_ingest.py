@@ -20,8 +20,9 @@ from data_catalog.demo_world import World, build_world, world_area
 from data_catalog.errors import CatalogueError, GridError, SensorError, SourceError
 from data_catalog.grid import Tile, Zone, tiles_covering
 from data_catalog.http_server import serve_folder
-from data_catalog.ingest import IngestPlan, ingest_block, plan_ingest, publish_segment
+from data_catalog.ingest import ingest_block, publish_segment
 from data_catalog.observations import current_observations, read_tiles
+from data_catalog.planning import IngestPlan, plan_ingest
 
 S2 = "sentinel-2-l2a"
 TILE = Tile(Zone(32, "N"), 360, 2778)

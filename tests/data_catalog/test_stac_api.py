@@ -20,7 +20,8 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world import World, build_world, world_area
 from data_catalog.errors import SourceError
 from data_catalog.http_server import serve_folder
-from data_catalog.ingest import IngestPlan, ingest_block, plan_ingest, publish_segment
+from data_catalog.ingest import ingest_block, publish_segment
+from data_catalog.planning import IngestPlan, plan_ingest
 from data_catalog.segments import open_pixels
 from data_catalog.sensors import get_sensor
 from data_catalog.source_catalogue import open_source
