@@ -51,14 +51,14 @@ def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:
     rows = [
         {
             "tile ID": row.tile_id,
-            f"Hamming distance (of {bits})": row.distance,
+            "distance": row.distance,
             "km away": f"{row.away_km:.1f}",
             "lon, lat": f"{row.lon:.4f}, {row.lat:.4f}",
             "observed": f"{row.datetime:%Y-%m-%d}",
         }
         for row in similar.itertuples()
     ]
-    print_rows(rows, f"Most similar to {tile_id}")
+    print_rows(rows, f"Most similar to {tile_id} (Hamming distance of {bits} bits)")
 
 
 def _text(key: str, value: Any) -> str:
