@@ -20,7 +20,7 @@ from flows.parameters import (
     SimilarParameters,
     TrainParameters,
 )
-from flows.tables import print_rows, print_similar
+from flows.tables import print_contents, print_rows, print_similar
 from rshash.errors import RshashError
 
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
@@ -167,10 +167,7 @@ def catalog(*, parameters: Annotated[CatalogParameters | None, Flat] = None) -> 
 
     path = (parameters or CatalogParameters()).catalog
     contents = Catalogue.open(path).contents()
-    print_rows(
-        [{key: row[key] for key in row if key != "file"} for row in contents],
-        f"Published in {path}",
-    )
+    print_contents(contents, f"Published in {path}")
     for row in contents:
         if row["collection"].startswith("codes-"):
             print(f"Code table of {row['item']}, for SQL: {row['file']}")

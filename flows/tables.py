@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import geopandas as gpd
 from rich.console import Console
@@ -34,8 +34,7 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_text(key, row.get(key)) for key in keys))
-    console = Console()
-    Console(width=None if console.is_terminal else WIDE).print(table)
+    _print(table)
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
@@ -44,6 +43,26 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     lines = [[key.replace("_", " "), *(_text(key, row.get(key)) for row in rows)] for key in keys]
     lines.insert(1, ["---"] * (1 + len(rows)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def print_contents(rows: list[dict[str, Any]], title: str) -> None:
+    """Prints what a catalogue holds, collection by collection."""
+    if not rows:
+        print(f"{title}: nothing")
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("item", "version", "rows", "published", "size"):
+        justify: Literal["left", "right"] = "left" if heading == "item" else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
+    collection = None
+    for row in rows:
+        if row["collection"] != collection:
+            collection = row["collection"]
+            table.add_row(f"[bold]{collection}")
+        published = row["published"][:16].replace("T", " ")
+        cells = [row["version"], _text("rows", row["rows"]), published, _text("size", row["size"])]
+        table.add_row(f"  {row['item']}", *cells)
+    _print(table)
 
 
 def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:
@@ -59,6 +78,10 @@ def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:
         for row in similar.itertuples()
     ]
     print_rows(rows, f"Most similar to {tile_id} (Hamming distance of {bits} bits)")
+
+
+def _print(table: Table) -> None:
+    Console(width=None if Console().is_terminal else WIDE).print(table)
 
 
 def _text(key: str, value: Any) -> str:

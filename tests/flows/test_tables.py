@@ -1,4 +1,4 @@
-from flows.tables import markdown_table, print_rows
+from flows.tables import markdown_table, print_contents, print_rows
 
 ROWS = [
     {"sensor": "fine", "tiles": 12345, "bytes": 1_500_000},
@@ -23,3 +23,14 @@ def test_rows_are_printed_whole(capsys) -> None:
         assert text in shown
     print_rows([], "Tiles")
     assert capsys.readouterr().out == "Tiles: nothing\n"
+
+
+def test_a_catalogue_is_listed_by_collection(capsys) -> None:
+    row = {"collection": "tiles-fine", "version": "1", "rows": 1200, "size": 2048}
+    rows = [{**row, "item": item, "published": "2024-06-18T10:20:30Z"} for item in ("a", "b")]
+    print_contents(rows, "Published")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["Published", "item", "tiles-fine", "a", "b"]
+    assert lines[-1].split() == ["b", "1", "1,200", "2024-06-18", "10:20", "2.0", "kB"]
+    print_contents([], "Published")
+    assert capsys.readouterr().out == "Published: nothing\n"
