@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from flows.parameters import (
@@ -25,6 +25,7 @@ from rshash.errors import RshashError
 
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 app = App(
     name="rshash",
@@ -47,6 +48,7 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
 
         rshash ingest --area 8.9,48.4,9.3,48.6 --period 2024-06-01/2024-08-31
     """
+    _say_that_it_starts()
     from flows.ingest import ingest as run
 
     print_rows(run(parameters), "Plan" if parameters.plan else "Ingested")
@@ -64,6 +66,7 @@ def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None
 
     parameters = parameters or TrainParameters()
     check_train(parameters)
+    _say_that_it_starts()
     from flows.train import train as run
 
     print(run(parameters))
@@ -81,6 +84,7 @@ def rehash(*, parameters: Annotated[RehashParameters | None, Flat] = None) -> No
 
     parameters = parameters or RehashParameters()
     check_rehash(parameters)
+    _say_that_it_starts()
     from flows.rehash import rehash as run
 
     print_rows(run(parameters), "Code tables published")
@@ -99,6 +103,7 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     from flows.checks import check_nightly
 
     check_nightly(parameters)
+    _say_that_it_starts()
     from flows.nightly import nightly as run
 
     report = run(parameters)
@@ -189,14 +194,38 @@ def demo(*, folder: Path = Path("demo")) -> None:
     run_demo(folder)
 
 
+def _say_that_it_starts() -> None:
+    if not os.environ.get("PREFECT_API_URL"):
+        print("Starting a temporary Prefect server …", file=sys.stderr, flush=True)
+
+
+def _explain(error: CycloptsError) -> str:
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return f"rshash: {error}"
+    lines = []
+    for fault in cause.errors():
+        option = "--" + str(fault["loc"][0] if fault["loc"] else "").replace("_", "-")
+        lines.append(f"rshash: {option} {fault['input']}: {fault['msg']}")
+    return "\n".join(lines)
+
+
+def _interrupt(*_: object) -> None:
+    # At once: what is done is on disk, and Prefect would go on reporting to a server that the same
+    # key press has ended.
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    print(f"{show_cursor}\nInterrupted: start the command again to go on.", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point: bad input ends with a clear message and exit status 2."""
     # Ended from outside, a run still stops the servers that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, _interrupt)
     try:
-        app(sys.argv[1:], exit_on_error=True, print_error=True)
-    except (RshashError, ValidationError) as error:
+        app(sys.argv[1:], exit_on_error=True, print_error=True, error_formatter=_explain)
+    except (RshashError, ValidationError, OSError) as error:
         print(f"rshash: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)

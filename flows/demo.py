@@ -106,5 +106,6 @@ def _epilogue(folder: Path, catalog: Path, picture: Path, tile_id: str) -> str:
         f"--picture {folder / 'another.png'}\n"
         f"The tile of a place: .venv/bin/rshash tile LON LAT\n"
         f"The Prefect UI with both nights: PREFECT_HOME={folder / 'prefect'} "
-        ".venv/bin/prefect server start, then open http://127.0.0.1:4200"
+        "PREFECT_SERVER_ANALYTICS_ENABLED=false .venv/bin/prefect server start, "
+        "then open http://127.0.0.1:4200"
     )

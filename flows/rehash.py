@@ -19,7 +19,7 @@ from flows.progress import Progress
 from rshash.quality import check_distinct
 
 
-@task(task_run_name="encode with {model_id}", cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE)
 def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[dict[str, Any]]:
     """Encodes the tiles that changed, checks the codes, and publishes the zones they are in."""
     catalogue = Catalogue.open(catalog)

@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import shapely
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world.scenes import World
@@ -32,6 +36,13 @@ def prefect(*arguments: str, seconds: int = 180) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def scheduled_runs(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
+    return client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id={"any_": [deployment_id]}),
+        flow_run_filter=FlowRunFilter(state={"type": {"any_": ["SCHEDULED"]}}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +70,13 @@ def test_the_night_is_scheduled_and_never_runs_twice_at_once(client: SyncPrefect
     assert schedule.active
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "UTC")
     assert nightly.global_concurrency_limit.limit == 1
+    deadline = time.monotonic() + 90
+    while not (runs := scheduled_runs(client, nightly.id)) and time.monotonic() < deadline:
+        time.sleep(2)
+    assert runs, "the scheduler has made no run of the schedule"
+    assert {(run.expected_start_time.hour, run.expected_start_time.minute) for run in runs} == {
+        (2, 0)
+    }
     assert nightly.concurrency_options.collision_strategy == "CANCEL_NEW"
 
 

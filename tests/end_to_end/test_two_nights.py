@@ -148,6 +148,7 @@ def test_the_command_line_answers_a_query(
     monkeypatch.setattr(
         "sys.argv", ["rshash", "similar", query, "-k", "3", "--picture", str(picture)]
     )
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 0

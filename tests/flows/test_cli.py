@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,6 +14,7 @@ COMMANDS = ["ingest", "train", "rehash", "nightly", "similar", "tile", "catalog"
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["rshash", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     try:
         cli.main()
     except SystemExit as end:
@@ -51,7 +54,10 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
         (["train", "--extractor", "timm"], "--timm-checkpoint"),
         (["rehash", "--catalog", "nowhere"], "nowhere"),
         (["similar", "UTM1920-32N_0177_2891", "--catalog", "nowhere"], "nowhere"),
-        (["ingest", "--area", "9,48,9.1,48.1", "--minimum-clear", "3"], "less than or equal to 1"),
+        (
+            ["ingest", "--area", "9,48,9.1,48.1", "--minimum-clear", "3"],
+            "--minimum-clear 3: Input should be less than or equal to 1",
+        ),
         (["ingest"], "--area"),
         (["demo", "--folder", "."], "--folder"),
     ],
@@ -77,3 +83,17 @@ def test_the_installed_command_answers() -> None:
         timeout=60,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "UTM1920-32N_0262_2799")
+
+
+def test_ctrl_c_ends_it_at_once_with_its_servers(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("rshash")), "demo", "--folder", str(tmp_path)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, process_group=0
+    ) as demo:
+        assert demo.stderr is not None
+        while "render scenes" not in demo.stderr.readline():
+            assert demo.poll() is None
+        # As a terminal does: to the command and the servers that it started.
+        os.killpg(demo.pid, signal.SIGINT)
+        assert demo.wait(10) == 130
+        assert "Interrupted" in demo.stderr.read()
