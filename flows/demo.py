@@ -56,7 +56,8 @@ def run_demo(folder: Path) -> None:
 
 
 def _make_way(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+    taken = folder.is_file() or (folder.exists() and any(folder.iterdir()))
+    if taken and not (folder / MARKER).exists():
         raise RshashError(
             f"{folder} holds something that is no demo: name a new folder with --folder."
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import geopandas as gpd
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 WIDE = 140
 """Columns of a table that is not shown on a terminal."""

@@ -60,6 +60,7 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
         ),
         (["ingest"], "--area"),
         (["demo", "--folder", "."], "--folder"),
+        (["demo", "--folder", "something"], "--folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
