@@ -20,5 +20,9 @@ class TrainingError(RshashError):
     """A training set or settings that cannot be trained on."""
 
 
+class LabelError(RshashError):
+    """Labels that do not fit the tiles, or that nothing can be learned from."""
+
+
 class ModelError(RshashError):
     """A model that cannot be read, or does not fit its input."""
