@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -107,23 +108,47 @@ class SourceCatalogue:
         Raises:
             SourceError: The catalogue cannot be searched or lacks the collection.
         """
-        collection = sensor.collection(self.profile)
+        found = self.search_collection(sensor.collection(self.profile), area, period)
+        return [item for item in found if _is_wanted(item, sensor)]
+
+    def search_collection(
+        self, collection: str, area: BaseGeometry, period: str
+    ) -> list[pystac.Item]:
+        """All items of a collection that touch an area in a period; else as ``search``."""
         found: dict[str, pystac.Item] = {}
-        try:
+        with self._reporting(f"Searching {collection!r}"):
             for part in _within_180(area):
                 for item in self._items(collection, part, period):
                     found[item.id] = item
-        except _FAULTS as error:
-            raise SourceError(
-                f"Searching {collection!r} in {redacted(self.address)} failed: "
-                f"{redacted(str(error))}. "
-                "Is the collection there, and the catalogue in reach?"
-            ) from None
-        wanted = [i for i in found.values() if _is_wanted(i, sensor)]
-        for item in wanted:
+        for item in found.values():
             if item.get_self_href():
                 item.make_asset_hrefs_absolute()
-        return sorted(wanted, key=lambda item: (scene_datetime(item), item.id))
+        return sorted(found.values(), key=lambda item: (scene_datetime(item), item.id))
+
+    def collection(self, collection: str) -> pystac.Collection:
+        """A collection's own record.
+
+        Raises:
+            SourceError: The catalogue cannot be read or lacks the collection.
+        """
+        with self._reporting(f"Reading collection {collection!r}"):
+            if isinstance(self.root, pystac_client.Client):
+                record: pystac.Catalog | None = self.root.get_collection(collection)
+            else:
+                record = self.root.get_child(collection, recursive=True)
+            if not isinstance(record, pystac.Collection):
+                raise self._lacks_collection(self.root.get_collections())
+        return record
+
+    @contextmanager
+    def _reporting(self, task: str) -> Iterator[None]:
+        try:
+            yield
+        except _FAULTS as error:
+            raise SourceError(
+                f"{task} in {redacted(self.address)} failed: {redacted(str(error))}. "
+                "Is the collection there, and the catalogue in reach?"
+            ) from None
 
     @staticmethod
     def _lacks_collection(known: Iterable[pystac.Catalog]) -> ValueError:
