@@ -24,5 +24,9 @@ class LabelError(RshashError):
     """Labels that do not fit the tiles, or that nothing can be learned from."""
 
 
+class CheckpointError(TrainingError):
+    """A checkpoint that is damaged or belongs to another training."""
+
+
 class ModelError(RshashError):
     """A model that cannot be read, or does not fit its input."""

@@ -16,6 +16,7 @@ class Progress:
     epochs: int
     loss: float
     """Mean loss over the epoch."""
+    tiles_per_second: float | None = None
 
 
 ReportProgress = Callable[[Progress], None]

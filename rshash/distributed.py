@@ -1,0 +1,101 @@
+"""Training in several processes, one for each GPU, started by torchrun.
+
+Every function here also works in a process of its own, where it is the main one and alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Joins the processes that torchrun started together; does nothing outside of torchrun."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    device = training_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def training_device() -> torch.device:
+    """This process's GPU where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def is_active() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if is_active() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if is_active() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and reports progress."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits until all processes are here."""
+    if is_active():
+        dist.barrier()
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replaces the gradients of a module by their means over the processes."""
+    if not is_active():
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def broadcast(module: nn.Module) -> None:
+    """Gives all processes the main one's parameters and buffers."""
+    if is_active():
+        with torch.no_grad():
+            for tensor in module.state_dict().values():
+                broadcast_tensor(tensor)
+
+
+def broadcast_tensor(tensor: Tensor) -> None:
+    """Gives all processes the main one's values of a tensor, in place."""
+    if is_active():
+        dist.broadcast(tensor, src=0)
+
+
+def mean(value: float, device: torch.device) -> float:
+    """Mean of a number over the processes."""
+    if not is_active():
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total) / world_size()
