@@ -308,7 +308,7 @@ def collection_document(sensor: str, item_files: list[Path]) -> dict[str, Any]:
     }
 
 
-def catalogue_document(sensors: list[str]) -> dict[str, Any]:
+def catalogue_document(collections: list[str]) -> dict[str, Any]:
     """The root of the static catalogue."""
     return {
         "type": "Catalog",
@@ -319,8 +319,8 @@ def catalogue_document(sensors: list[str]) -> dict[str, Any]:
         "links": [
             {"rel": "root", "href": "./catalog.json", "type": "application/json"},
             *(
-                {"rel": "child", "href": f"./{sensor}/collection.json", "type": "application/json"}
-                for sensor in sensors
+                {"rel": "child", "href": f"./{one}/collection.json", "type": "application/json"}
+                for one in collections
             ),
         ],
     }

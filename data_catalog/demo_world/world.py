@@ -1,4 +1,4 @@
-"""Builds the demonstration world: COGs of all scenes and a static STAC catalogue over them."""
+"""Builds the demonstration world: COGs of scenes and land cover, and a static STAC catalogue."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from shapely.geometry import Polygon, box
 
 from data_catalog.demo_world import instruments, items
 from data_catalog.demo_world.instruments import Sky, View, Window
+from data_catalog.demo_world.land_cover import LAND_COVER, write_land_cover
 from data_catalog.demo_world.landscape import Ground, paint_landscape
 from data_catalog.demo_world.scenes import (
     NIGHTS,
@@ -89,9 +90,12 @@ def build_world(
             f"{folder} holds no demonstration world yet: build night {night - 1} first."
         )
     scenes = list(_scenes(world, night))
-    steps = _Steps(2 + sum(len(_bands(scene)) + 1 for scene in scenes), progress)
+    steps = _Steps(3 + sum(len(_bands(scene)) + 1 for scene in scenes), progress)
     ground = _ground(world.side, world.seed)
     steps.done("landscape")
+    if not (folder / LAND_COVER / "collection.json").exists():
+        write_land_cover(folder, world, ground)
+    steps.done("land cover")
     with ThreadPoolExecutor(_THREADS) as pool:
         passes = NIGHTS[night]
         views = dict(
@@ -274,7 +278,7 @@ def _write_catalogue(folder: Path, made: list[pystac.Item]) -> None:
     for sensor in sensors:
         paths = sorted((folder / sensor).glob("*/*.json"))
         _write_json(folder / sensor / "collection.json", items.collection_document(sensor, paths))
-    _write_json(folder / "catalog.json", items.catalogue_document(sensors))
+    _write_json(folder / "catalog.json", items.catalogue_document([*sensors, LAND_COVER]))
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

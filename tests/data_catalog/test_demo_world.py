@@ -5,15 +5,20 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import rasterio.vrt
 from shapely.geometry import shape
 
 from data_catalog.demo_world import World, build_world, world_area
+from data_catalog.demo_world.land_cover import LAND_COVER, land_cover_classes
 from data_catalog.demo_world.scenes import granules, mgrs_square, wrs_path_row
+from data_catalog.demo_world.spectra import FIRST_CROP, MATERIALS, Material
 from data_catalog.errors import GridError, SourceError
 from data_catalog.grid import Zone, tiles_covering
 
 NORTH = World(tiles=4)
 SOUTH = World(zone=Zone(33, "S"), column=300, row=2000, tiles=3, seed=3)
+
+LAND_CLASSES = (10, 20, 30, 40, 50, 60, 80)
 
 
 @pytest.fixture(scope="module")
@@ -223,10 +228,54 @@ def test_catalogue_is_relative_and_progress_is_told(tmp_path):
     assert path == tmp_path / "a" / "catalog.json"
     assert [done for done, _, _ in told] == list(range(1, told[-1][1] + 1))
     for file in path.parent.rglob("*.json"):
-        hrefs = [link["href"] for link in json.loads(file.read_text())["links"]]
+        links = json.loads(file.read_text())["links"]
+        hrefs = [link["href"] for link in links if link["rel"] != "license"]
         assert not [href for href in hrefs if href.startswith("/") or "://" in href]
     (tmp_path / "a").rename(tmp_path / "b")
     assert read(items_of(tmp_path / "b", "landsat-c2-l2")[0], "red").any()
+
+
+@pytest.mark.parametrize("world", [NORTH, SOUTH], ids=["north", "south"])
+def test_the_land_cover_map_shows_the_scenes_own_ground(north, south, world):
+    folder = north if world is NORTH else south
+    maps = items_of(folder, LAND_COVER)
+    scene = min(items_of(folder, "sentinel-2-l2a"), key=lambda item: item.datetime)
+    scl = read(scene, "SCL")
+    seen = np.isin(scl, (4, 5, 6))
+    whole = np.zeros(read(scene, "B02").shape, np.uint8)
+    for item in maps:
+        fields = item.assets["map"].extra_fields
+        assert {one["value"] for one in fields["classification:classes"]} >= set(LAND_CLASSES)
+        with rasterio.open(item.assets["map"].get_absolute_href()) as file:
+            assert file.crs.to_epsg() == 4326 and file.nodata == 0 and file.dtypes == ("uint8",)
+            assert list(file.transform)[:6] == pytest.approx(fields["proj:transform"])
+            assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        with (
+            rasterio.open(item.assets["map"].get_absolute_href()) as file,
+            rasterio.open(scene.assets["B02"].get_absolute_href()) as grid,
+            rasterio.vrt.WarpedVRT(
+                file,
+                crs=grid.crs,
+                transform=grid.transform,
+                width=grid.width,
+                height=grid.height,
+            ) as warped,
+        ):
+            part = warped.read(1)
+        whole[part > 0] = part[part > 0]
+    assert (whole > 0).mean() > 0.995
+    kinds = np.full(256, 4, np.uint8)
+    kinds[[50, 60, 80]] = 5, 5, 6
+
+    def agreement(shift):
+        return (np.roll(kinds[whole], shift, 1)[1::2, 1::2] == scl)[seen].mean()
+
+    assert agreement(0) > 0.999 and max(agreement(-1), agreement(1)) < 0.95
+
+
+def test_land_cover_names_every_material():
+    materials = np.array([*Material, *range(FIRST_CROP, MATERIALS)], np.uint8)
+    assert set(np.unique(land_cover_classes(materials))) == {*LAND_CLASSES, 90}
 
 
 def test_names_of_real_places():
