@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from rshash.errors import FeatureError
+from rshash.errors import FeatureError, TrainingError
 from rshash.features import Features
+from rshash.streaming import Rows, blocks
 
 ROWS_PER_COMPONENT = 8
 
@@ -28,27 +31,30 @@ class FeatureScaling:
         return len(self.mean) if self.projection is None else self.projection.shape[1]
 
     @classmethod
-    def fit(cls, features: Features, components: int | None = None) -> FeatureScaling:
+    def fit(cls, features: Rows, components: int | None = None) -> FeatureScaling:
         """Takes the statistics of features (n, d) over the rows that hold no NaN.
 
+        The features are read once, block by block.
+
         Args:
-            features: float32 (n, d).
+            features: float (n, d).
             components: Principal components to whiten to, fewer where there are fewer than eight
                 rows for each; without it the features are centred only.
 
         Raises:
-            FeatureError: No row is free of NaN, or the features are not (n, d).
+            FeatureError: The features are not (n, d), no row is free of NaN, some are infinite, or
+                all rows are the same.
         """
-        if features.ndim != 2:
+        if len(features.shape) != 2:
             raise FeatureError(f"Features have shape (n, d), but found shape {features.shape}.")
-        present = features[~np.isnan(features).any(axis=1)]
-        if not len(present):
-            raise FeatureError(f"None of {len(features)} tiles has features: nothing to scale by.")
-        mean = present.mean(axis=0, dtype=np.float64)
+        moments = _Moments(features.shape[1], with_covariance=components is not None)
+        for first_row, rows in blocks(features):
+            moments.add(first_row, rows)
+        moments.check(features.shape[0])
         if components is None:
-            return cls(mean)
-        kept = max(1, min(components, features.shape[1], len(present) // ROWS_PER_COMPONENT))
-        return cls(mean, _whitening(present - mean, kept))
+            return cls(moments.mean.astype(np.float32))
+        kept = max(1, min(components, features.shape[1], moments.count // ROWS_PER_COMPONENT))
+        return cls(moments.mean.astype(np.float32), _whitening(moments.covariance, kept))
 
     def apply(self, features: Features) -> Features:
         """Scaled features, float32 (n, dimensions); a row of NaN stays one, the mean becomes zero.
@@ -68,8 +74,92 @@ class FeatureScaling:
         return centred * (np.sqrt(self.dimensions) / np.where(length == 0, 1, length)).astype("f4")
 
 
-def _whitening(centred: NDArray[np.floating], components: int) -> Features:
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+def check_sources(sources: Sequence[Rows], names: Sequence[str] | None = None) -> None:
+    """Refuses sources that no training can use.
+
+    Args:
+        sources: Features (n, d_s) of the same tiles from each source, the primary one first. In
+            the others a row of NaN is a tile that lacks the source.
+        names: What to call the sources in messages; their numbers without it.
+
+    Raises:
+        TrainingError: There is no source, the sources have different numbers of rows, or tiles
+            lack the primary source.
+    """
+    if not sources:
+        raise TrainingError("At least one source's features are needed, but found none.")
+    rows = [source.shape[0] for source in sources]
+    if len(set(rows)) > 1:
+        names = names or [f"source {number}" for number in range(1, len(sources) + 1)]
+        found = ", ".join(f"{name} has {n}" for name, n in zip(names, rows, strict=True))
+        raise TrainingError(f"All sources must describe the same tiles, but {found} rows.")
+    missing = sum(int(np.isnan(block).any(axis=1).sum()) for _, block in blocks(sources[0]))
+    if missing:
+        primary = f", {names[0]}" if names else ""
+        raise TrainingError(
+            f"{missing} of {rows[0]} tiles lack the primary source{primary}: "
+            "leave them out of training."
+        )
+
+
+class _Moments:
+    """Mean and covariance of rows, in float64, gathered block by block."""
+
+    def __init__(self, dimensions: int, *, with_covariance: bool) -> None:
+        self.count = 0
+        self._sum = np.zeros(dimensions)
+        self._products = np.zeros((dimensions, dimensions)) if with_covariance else None
+        self._origin: NDArray[np.float64] | None = None
+        self._least = np.full(dimensions, np.inf)
+        self._greatest = np.full(dimensions, -np.inf)
+        self._infinite: list[int] = []
+
+    def add(self, first_row: int, rows: NDArray[np.floating]) -> None:
+        present = ~np.isnan(rows).any(axis=1)
+        infinite = present & np.isinf(rows).any(axis=1)
+        self._infinite += (first_row + np.flatnonzero(infinite)).tolist()
+        values = rows[present & ~infinite]
+        if not len(values):
+            return
+        if self._origin is None:
+            # Near the mean, so that squares keep their digits.
+            self._origin = values.mean(axis=0, dtype=np.float64)
+        self._least = np.minimum(self._least, values.min(axis=0))
+        self._greatest = np.maximum(self._greatest, values.max(axis=0))
+        self.count += len(values)
+        centred = values - self._origin
+        self._sum += centred.sum(axis=0)
+        if self._products is not None:
+            self._products += centred.T @ centred
+
+    def check(self, n_rows: int) -> None:
+        if self._infinite:
+            raise FeatureError(
+                f"{len(self._infinite)} of {n_rows} tiles have infinite features, the first in row "
+                f"{self._infinite[0]}: leave them out, or compute them again."
+            )
+        if not self.count:
+            raise FeatureError(f"None of {n_rows} tiles has features: nothing to scale by.")
+        if self.count > 1 and np.array_equal(self._least, self._greatest):
+            raise FeatureError(
+                f"All {self.count} tiles have the same features: nothing can be learned from "
+                "them. Check the extractor and the pixels it read."
+            )
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        assert self._origin is not None
+        return self._origin + self._sum / self.count
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        assert self._products is not None
+        offset = self._sum / self.count
+        return self._products / self.count - np.outer(offset, offset)
+
+
+def _whitening(covariance: NDArray[np.float64], components: int) -> Features:
+    variances, directions = np.linalg.eigh(covariance)
     variances, directions = variances[::-1][:components], directions[:, ::-1][:, :components]
     # A constant feature adds directions without variance: they carry nothing, whitened or not.
     scale = np.sqrt(np.maximum(variances, 1e-12 * variances[0] + 1e-30))

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +109,7 @@ def test_a_cleared_checkpoint_starts_anew_and_leaves_other_files(tmp_path: Path)
     checkpoint = saved(tmp_path)
     checkpoint.clear()
     assert checkpoint.load("hashing") is None
-    assert os.listdir(tmp_path) == ["notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     Checkpoint(tmp_path, {"method": "ahcl"})
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rshash.errors import FeatureError
-from rshash.scaling import FeatureScaling
+from rshash.errors import FeatureError, TrainingError
+from rshash.scaling import FeatureScaling, check_sources
 
 rng = np.random.default_rng(3)
 
@@ -40,3 +40,66 @@ def test_features_of_another_extractor_are_refused() -> None:
     scaling = FeatureScaling.fit(correlated(), components=6)
     with pytest.raises(FeatureError, match="another extractor"):
         scaling.apply(correlated()[:, :7])
+
+
+@pytest.mark.parametrize("components", [None, 6])
+def test_rows_read_block_by_block_give_the_statistics_of_the_whole(components: int | None) -> None:
+    # A drift between the blocks, and blocks without any tile.
+    features = correlated(30_000) + np.linspace(0, 50, 30_000, dtype=np.float32)[:, None]
+    features[:9000] = np.nan
+    features[20_000:20_100] = np.nan
+    scaling = FeatureScaling.fit(features, components)
+    present = features[~np.isnan(features).any(axis=1)].astype(np.float64)
+    np.testing.assert_allclose(scaling.mean, present.mean(axis=0), rtol=1e-6)
+    if components:
+        whitened = (present - scaling.mean) @ scaling.projection
+        np.testing.assert_allclose(np.cov(whitened.T, bias=True), np.eye(6), atol=1e-3)
+
+
+def test_half_precision_is_summed_in_double() -> None:
+    features = np.full((20_000, 2), 100, np.float16)
+    features[::2, 0] = 101
+    np.testing.assert_array_equal(FeatureScaling.fit(features).mean, [100.5, 100])
+
+
+def test_infinite_features_are_refused_naming_the_first_row() -> None:
+    features = correlated()
+    features[17, 3], features[200, 0] = np.inf, -np.inf
+    with pytest.raises(FeatureError, match=r"2 of 400 tiles have infinite features.*row 17"):
+        FeatureScaling.fit(features)
+
+
+def test_features_that_are_all_the_same_are_refused() -> None:
+    features = np.tile(correlated(1), (9000, 1))
+    features[5] = np.nan
+    with pytest.raises(FeatureError, match="All 8999 tiles have the same features"):
+        FeatureScaling.fit(features)
+    features[6, 2] += 0.5
+    assert np.isfinite(FeatureScaling.fit(features, components=4).apply(features[6:])).all()
+
+
+def test_a_source_that_saw_one_tile_is_no_error() -> None:
+    features = np.full((5, 3), np.nan, np.float32)
+    features[2] = 1
+    np.testing.assert_array_equal(FeatureScaling.fit(features).apply(features)[2], 0)
+
+
+def test_nothing_to_scale_by_is_refused() -> None:
+    with pytest.raises(FeatureError, match="None of 4 tiles has features"):
+        FeatureScaling.fit(np.full((4, 2), np.nan, np.float32))
+    with pytest.raises(FeatureError, match=r"found shape \(4,\)"):
+        FeatureScaling.fit(np.zeros(4, np.float32))
+
+
+def test_sources_that_cannot_be_trained_on_are_refused() -> None:
+    primary, secondary = correlated(), correlated()
+    secondary[7] = np.nan
+    check_sources([primary, secondary])
+    with pytest.raises(TrainingError, match="At least one source"):
+        check_sources([])
+    with pytest.raises(TrainingError, match=r"same tiles.* s2 has 400, landsat has 399"):
+        check_sources([primary, secondary[1:]], ["s2", "landsat"])
+    with pytest.raises(TrainingError, match="source 1 has 399, source 2 has 400"):
+        check_sources([primary[1:], secondary])
+    with pytest.raises(TrainingError, match="1 of 400 tiles lack the primary source, landsat:"):
+        check_sources([secondary, primary], ["landsat", "s2"])

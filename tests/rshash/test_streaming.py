@@ -180,15 +180,14 @@ def test_files_that_hold_no_rows_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_appears_only_with_all_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
-    with pytest.raises(FeatureError, match="should hold 3 rows, but got 2"):
-        with FeatureFile.create(path, (3, 2), np.float32) as writer:
-            writer.append(numbered(2))
-    with pytest.raises(FeatureError, match="holds 3 rows, but got more"):
-        with FeatureFile.create(path, (3, 2), np.float32) as writer:
-            writer.append(numbered(4))
-    with pytest.raises(FeatureError, match=r"shape \(m, 2\)"):
-        with FeatureFile.create(path, (3, 2), np.float32) as writer:
-            writer.append(numbered(3, 3))
+    for rows, message in (
+        (numbered(2), "should hold 3 rows, but got 2"),
+        (numbered(4), "holds 3 rows, but got more"),
+        (numbered(3, 3), r"shape \(m, 2\)"),
+    ):
+        writer = FeatureFile.create(path, (3, 2), np.float32)
+        with pytest.raises(FeatureError, match=message), writer:
+            writer.append(rows)
     with pytest.raises(FeatureError, match="float16 or float32"):
         FeatureFile.create(path, (3, 2), np.int32)
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ FEATURES = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
 EPOCHS = 6
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -69,7 +69,7 @@ def checkpoint(folder: Path) -> Checkpoint:
 def killed_after(epoch: int):
     def report(progress: Progress) -> None:
         if progress.epoch == epoch:
-            raise Killed
+            raise KilledError
 
     return report
 
@@ -78,7 +78,7 @@ def killed_after(epoch: int):
 def test_ended_after_any_epoch_it_resumes_to_the_same_bits(epoch: int, tmp_path: Path) -> None:
     whole = TrainingRun(seed=3, device=CPU)
     expected = train(whole)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(TrainingRun(3, killed_after(epoch), checkpoint(tmp_path), CPU))
     steps: list[Progress] = []
     resumed = TrainingRun(3, steps.append, checkpoint(tmp_path), CPU)
@@ -132,13 +132,13 @@ def test_it_leaves_the_random_state_of_its_caller_alone() -> None:
 def test_it_stops_early_and_keeps_the_best_epoch(killed: int | None, tmp_path: Path) -> None:
     values = [0.1, 0.5, 0.4, 0.5, 0.9, 0.9]
     if killed is not None:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(TrainingRun(3, killed_after(killed), checkpoint(tmp_path), CPU), 8, values)
     run = TrainingRun(3, None, checkpoint(tmp_path), CPU)
     stopped = train(run, 8, values)
     assert len(run.losses["copying"]) == 4
     assert not stopped.training
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(TrainingRun(3, killed_after(2), checkpoint(tmp_path / "best"), CPU))
     saved = checkpoint(tmp_path / "best").load("copying")
     for name, value in stopped.state_dict().items():
