@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rshash.codes import Words
 from rshash.errors import CodeError
-from rshash.evaluation import code_statistics
+from rshash.statistics import code_statistics
 
 
 def check_distinct(codes: Words, bits: int, minimum: int) -> None:
