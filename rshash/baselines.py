@@ -1,6 +1,7 @@
 """Codes without learning, to compare learned ones with: each is fitted, then encodes features.
 
-All of them centre the features first.
+All of them centre the features first. ITQ is not faiss's: that one ends at a larger quantisation
+error and 0.03 to 0.08 less mean AP on AID, and a baseline should be as strong as it can be.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rshash.codes import Words, check_bits, pack
+from rshash.codes import MAXIMUM_BITS, Words, check_bits, pack
 from rshash.errors import CodeError
 from rshash.features import Features
 
@@ -27,9 +28,34 @@ class LinearHash:
     mean: NDArray[np.floating]
     projection: NDArray[np.floating]
 
+    @property
+    def bits(self) -> int:
+        """Length of the codes."""
+        return self.projection.shape[1]
+
     def encode(self, features: Features) -> Words:
         """Codes, uint64 (n, words), of features (n, d)."""
         return pack((features - self.mean) @ self.projection)
+
+
+def fit_baselines(train: Features, bits: int, seed: int = 0) -> dict[str, LinearHash]:
+    """All baselines by name, fitted to features (n, d).
+
+    The sign of all dimensions is left out where codes cannot have d bits, and what takes principal
+    components where there are fewer than `bits`.
+
+    Raises:
+        CodeError: The number of bits is not allowed.
+    """
+    dimensions = train.shape[1]
+    fitted = {}
+    if dimensions % 8 == 0 and dimensions <= MAXIMUM_BITS:
+        fitted["sign of all dimensions"] = fit_sign_of_dimensions(train)
+    fitted["LSH"] = fit_lsh(train, bits, seed)
+    if bits <= dimensions:
+        fitted["PCA-sign"] = fit_pca_sign(train, bits)
+        fitted["ITQ"] = fit_itq(train, bits, seed=seed)
+    return fitted
 
 
 def fit_sign_of_dimensions(train: Features) -> LinearHash:

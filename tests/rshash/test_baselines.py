@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from rshash.baselines import fit_itq, fit_lsh, fit_pca_sign, fit_sign_of_dimensions
+from rshash.baselines import (
+    fit_baselines,
+    fit_itq,
+    fit_lsh,
+    fit_pca_sign,
+    fit_sign_of_dimensions,
+)
 from rshash.codes import unpack
 from rshash.errors import CodeError
 
@@ -37,6 +43,17 @@ def test_itq_rotates_towards_the_corners(features: np.ndarray) -> None:
     assert quantisation_error(itq, features, 16) < quantisation_error(pca, features, 16)
 
 
+def test_itq_is_no_worse_than_the_one_of_faiss(features: np.ndarray) -> None:
+    faiss = pytest.importorskip("faiss")
+    pca = fit_pca_sign(features, 16)
+    projected = (features - pca.mean) @ pca.projection
+    rotation = faiss.ITQMatrix(16)
+    rotation.train(projected)
+    rotated = rotation.apply(projected)
+    theirs = np.square(rotated - np.where(rotated >= 0, 1, -1)).mean()
+    assert quantisation_error(fit_itq(features, 16), features, 16) <= theirs
+
+
 def test_lsh_follows_its_seed(features: np.ndarray) -> None:
     first, again, other = (fit_lsh(features, 32, seed).encode(features) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -48,3 +65,20 @@ def test_more_components_than_dimensions_are_refused(features: np.ndarray) -> No
         fit_itq(features, 32)
     with pytest.raises(CodeError, match="multiple of 8"):
         fit_lsh(features, 9)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "bits", "names"),
+    [
+        (24, 16, ["sign of all dimensions", "LSH", "PCA-sign", "ITQ"]),
+        (24, 32, ["sign of all dimensions", "LSH"]),
+        (23, 16, ["LSH", "PCA-sign", "ITQ"]),
+    ],
+)
+def test_all_baselines_that_the_features_allow(
+    features: np.ndarray, dimensions: int, bits: int, names: list[str]
+) -> None:
+    fitted = fit_baselines(features[:, :dimensions], bits, seed=1)
+    assert list(fitted) == names
+    for name, hashed in fitted.items():
+        assert hashed.bits == (dimensions if name.startswith("sign") else bits)
