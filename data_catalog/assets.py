@@ -94,6 +94,19 @@ def read_asset(
     raise ReadError(f"{scene_id}, asset {band.key}: {cause}")
 
 
+def union_of(bounds: list[Bounds]) -> Bounds:
+    """The smallest rectangle around rectangles."""
+    west, south, east, north = zip(*bounds, strict=True)
+    return min(west), min(south), max(east), max(north)
+
+
+def window_of(inner: Bounds, outer: Bounds, resolution: int) -> tuple[slice, slice]:
+    """Rows and columns of a square among the pixels of a rectangle around it."""
+    left, top = (inner[0] - outer[0]) // resolution, (outer[3] - inner[3]) // resolution
+    side = (inner[2] - inner[0]) // resolution
+    return slice(top, top + side), slice(left, left + side)
+
+
 def _cause(error: BaseException) -> str:
     # The readers chain errors: the innermost one says what happened.
     while error.__cause__ is not None:

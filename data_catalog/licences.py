@@ -62,3 +62,27 @@ def licence_links(sources: Mapping[str, list[int]]) -> list[pystac.Link]:
         for sensor in sensors
         if sensor.license_url
     ]
+
+
+def collection_credit(collection: pystac.Collection) -> dict[str, Any]:
+    """The STAC fields ``license``, ``providers`` and ``attribution`` of data from a collection.
+
+    Where the collection does not say how it wants to be credited, its producers are.
+    """
+    known = [provider.to_dict() for provider in collection.providers or []]
+    producers = [p["name"] for p in known if {"producer", "licensor"} & set(p.get("roles", []))]
+    by = f" by {', '.join(producers)}" if producers else ""
+    text = f"{collection.title or collection.id}{by} ({collection.license})"
+    return {
+        "license": collection.license,
+        "providers": [*known, PROCESSOR],
+        "attribution": collection.extra_fields.get("attribution", text),
+    }
+
+
+def collection_licence_links(collection: pystac.Collection) -> list[pystac.Link]:
+    """Links to a collection's licences."""
+    return [
+        pystac.Link("license", str(link.get_absolute_href()), link.media_type, link.title)
+        for link in collection.get_links("license")
+    ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pystac
-import shapely
 from shapely.geometry.base import BaseGeometry
 
 from data_catalog import stac
@@ -20,20 +19,12 @@ from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.grid import (
     BLOCK_TILES,
     DEFAULT_TILE_SIZE,
-    Tile,
     blocks_of,
-    footprints,
     tiles_covering,
 )
 from data_catalog.reading import NOT_OBSERVED
 from data_catalog.redaction import redacted
-from data_catalog.scenes import (
-    globe_copies,
-    newest_processing,
-    pass_of,
-    scene_area,
-    scene_datetime,
-)
+from data_catalog.scenes import newest_processing, pass_of, scene_datetime, scenes_over
 from data_catalog.segments import (
     bands_of,
     collection_of,
@@ -194,7 +185,7 @@ def plan_ingest(
             f"{redacted(origin.address)} has no {known.title} scenes over the area "
             f"between {between}: check the area and the period."
         )
-    candidates = _candidates(tiles, scenes)
+    candidates = scenes_over(tiles, scenes)
     passes = {scene.id: pass_of(scene) for scene in scenes}
     wanted = {
         tile: _unread(ids, done.get(tile.id, set()), passes) for tile, ids in candidates.items()
@@ -235,16 +226,6 @@ def _considered(
         for tile_id, scene_ids in zip(index["tile_id"], index["considered_scenes"], strict=True):
             done.setdefault(tile_id, set()).update(scene_ids)
     return done
-
-
-def _candidates(tiles: list[Tile], scenes: list[pystac.Item]) -> dict[Tile, list[str]]:
-    candidates: dict[Tile, list[str]] = {}
-    tree = shapely.STRtree(footprints(tiles))
-    for scene in scenes:
-        found = tree.query(globe_copies(scene_area(scene)), predicate="intersects")[1]
-        for number in sorted(set(found.tolist())):
-            candidates.setdefault(tiles[number], []).append(scene.id)
-    return candidates
 
 
 def _unread(scene_ids: list[str], done: set[str], passes: dict[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 import pystac
 from numpy.typing import NDArray
 
-from data_catalog.assets import Bounds, read_asset
+from data_catalog.assets import Bounds, read_asset, union_of, window_of
 from data_catalog.errors import ReadError, SensorError
 from data_catalog.grid import BLOCK_TILES, Block, Tile, Zone
 from data_catalog.scenes import pass_of, scene_datetime, scene_epsg
@@ -171,7 +171,7 @@ class _BlockReader:
 
     def tiles(self, choices: dict[Tile, _Choice]) -> dict[Tile, NDArray[np.uint16]]:
         """Pixels ``(band, y, x)`` of tiles of one pass; without those whose scenes fail."""
-        bounds = _union([tile.bounds for tile in choices])
+        bounds = union_of([tile.bounds for tile in choices])
         scenes = _distinct([choice.scenes for choice in choices.values()])
         jobs = {
             (scene.id, band): partial(self._reflectance, scene, band, bounds)
@@ -183,7 +183,7 @@ class _BlockReader:
         for tile, choice in choices.items():
             if any(scene.id in self._failures for scene in choice.scenes):
                 continue
-            window = _window(tile.bounds, bounds, self._sensor.resolution)
+            window = window_of(tile.bounds, bounds, self._sensor.resolution)
             pixels[tile] = np.stack(
                 [
                     _filled([layers[s.id, band][window] for s in choice.scenes])
@@ -251,7 +251,7 @@ def _best(
 def _choice(
     tile: Tile, block: Block, pass_id: str, scenes: list[pystac.Item], masks: dict[str, _Mask]
 ) -> _Choice:
-    window = _window(tile.bounds, block.bounds, masks[scenes[0].id].resolution)
+    window = window_of(tile.bounds, block.bounds, masks[scenes[0].id].resolution)
     observed = np.zeros_like(masks[scenes[0].id].observed[window])
     clear = np.zeros_like(observed)
     used = []
@@ -317,14 +317,3 @@ def _filled(layers: list[NDArray[np.uint16]]) -> NDArray[np.uint16]:
 
 def _distinct(groups: Iterable[Iterable[pystac.Item]]) -> list[pystac.Item]:
     return list({scene.id: scene for group in groups for scene in group}.values())
-
-
-def _union(bounds: list[Bounds]) -> Bounds:
-    west, south, east, north = zip(*bounds, strict=True)
-    return min(west), min(south), max(east), max(north)
-
-
-def _window(inner: Bounds, outer: Bounds, resolution: int) -> tuple[slice, slice]:
-    left, top = (inner[0] - outer[0]) // resolution, (outer[3] - inner[3]) // resolution
-    side = (inner[2] - inner[0]) // resolution
-    return slice(top, top + side), slice(left, left + side)

@@ -13,6 +13,7 @@ from shapely.affinity import translate
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from data_catalog.grid import Tile, footprints
 from data_catalog.sensors import processing_baseline
 
 _PROCESSED = ("s2:generation_time", "landsat:product_generated", "created", "updated")
@@ -55,6 +56,17 @@ def newest_processing(items: Iterable[pystac.Item]) -> list[pystac.Item]:
         if key not in newest or _processing(item) > _processing(newest[key]):
             newest[key] = item
     return sorted(newest.values(), key=lambda item: (scene_datetime(item), item.id))
+
+
+def scenes_over(tiles: list[Tile], scenes: list[pystac.Item]) -> dict[Tile, list[str]]:
+    """IDs of the scenes that may see a tile, for every tile that any may see."""
+    found: dict[Tile, list[str]] = {}
+    tree = shapely.STRtree(footprints(tiles))
+    for scene in scenes:
+        near = tree.query(globe_copies(scene_area(scene)), predicate="intersects")[1]
+        for number in sorted(set(near.tolist())):
+            found.setdefault(tiles[number], []).append(scene.id)
+    return found
 
 
 def scene_datetime(item: pystac.Item) -> datetime:

@@ -28,6 +28,11 @@ _KINDS = {
         "tile and cluster.",
         ["pseudo labels", "clusters", "geoparquet"],
     ),
+    "land-cover": (
+        "Land cover of tiles: {rest}",
+        "Share of every class of a land cover map in each tile, counted on pixels of 10 m.",
+        ["land cover", "labels", "geoparquet"],
+    ),
     "codes": (
         "Hash codes of {rest}",
         "Binary hash codes of tiles, a table per UTM zone. Tiles that look alike have codes that "
@@ -43,12 +48,13 @@ def describe(
     """The record of a collection once an item is published in it.
 
     Args:
-        collection_id: ``models`` or ``tiles-…``, ``labels-…``, ``codes-…``.
+        collection_id: ``models`` or ``tiles-…``, ``labels-…``, ``land-cover-…``, ``codes-…``.
         item: The new item: extent, licence and providers are carried over from it.
         old: The record as it was; None for a new collection.
         item_ids: The items that the record is to list, in order.
     """
-    kind, _, rest = collection_id.partition("-")
+    kind = next(k for k in _KINDS if collection_id == k or collection_id.startswith(f"{k}-"))
+    rest = collection_id[len(kind) + 1 :]
     title, description, keywords = _KINDS[kind]
     old = old or {}
     providers = _merge(old.get("providers", []), item.properties.get("providers", []), "name")
@@ -67,7 +73,7 @@ def describe(
         "keywords": keywords,
         "license": item.properties.get("license", "other"),
         "providers": providers,
-        "attribution": attribution(sources),
+        "attribution": attribution(sources) or item.properties.get("attribution", ""),
         "rshash:sources": sources,
         "extent": _extent(old.get("extent"), item),
         "links": [

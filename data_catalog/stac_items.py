@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,16 @@ import pystac
 from data_catalog import stac
 from data_catalog.geometry import outline
 from data_catalog.grid import Tile, parse_tile_id
-from data_catalog.licences import Sources, licence_fields, licence_links, source_years
+from data_catalog.licences import (
+    Sources,
+    collection_credit,
+    collection_licence_links,
+    licence_fields,
+    licence_links,
+    source_years,
+)
+from data_catalog.redaction import redacted
+from data_catalog.scenes import scene_datetime
 from data_catalog.sensors import Sensor, get_sensor
 
 if TYPE_CHECKING:
@@ -38,6 +47,8 @@ COLUMNS = {
     "code_source": "network: made by the model from pixels; learned: optimised with the model",
     "model_id": "The model that the code belongs to",
     "probabilities": "Probability of each pseudo-label",
+    "mapped_fraction": "Share of the tile's pixels that the map gives a class",
+    "source_maps": "IDs of the maps that the shares were counted in",
     "geometry": "The tile's square in longitude and latitude",
     "bbox": "Bounding box of the geometry, degrees",
 }
@@ -64,7 +75,7 @@ def segment_item(
     valid = index[index["state"] == "valid"]
     shown = valid if len(valid) else index
     sources = source_years(sensor.id, shown["datetime"])
-    item = _tile_item(segment_id, shown, sources)
+    item = _tile_item(segment_id, shown, licence_fields(sources), licence_links(sources))
     item.properties |= {
         "gsd": sensor.resolution,
         "rshash:sensor": sensor.id,
@@ -161,7 +172,8 @@ def labels_item(
         sources: What the labels were made from.
         path: The staged table.
     """
-    item = _tile_item(item_id, frame, sources, datetime.now(UTC))
+    now = datetime.now(UTC)
+    item = _tile_item(item_id, frame, licence_fields(sources), licence_links(sources), (now, now))
     item.properties |= {
         "rshash:model": model_id,
         "table:row_count": len(frame),
@@ -171,6 +183,51 @@ def labels_item(
     item.add_asset("labels", _table_asset(path, "Pseudo multi-labels", ["data"]))
     href = f"../../models/{model_id}/{model_id}.json"
     item.add_link(pystac.Link("derived_from", href, "application/geo+json"))
+    return item
+
+
+def land_cover_item(
+    item_id: str,
+    collection: pystac.Collection,
+    frame: gpd.GeoDataFrame,
+    classes: Mapping[str, Sequence[int]],
+    maps: Sequence[pystac.Item],
+    path: Path,
+) -> pystac.Item:
+    """The item of a table of land cover.
+
+    Args:
+        item_id: The item's ID.
+        collection: The maps' collection, as its catalogue describes it.
+        frame: ``tile_id`` and ``geometry`` of the tiles.
+        classes: Numbers of each class in the maps, by its name: the table's column.
+        maps: The items that the shares were counted in.
+        path: The staged table.
+    """
+    starts = [scene_datetime(one) for one in maps]
+    ends = [one.common_metadata.end_datetime or scene_datetime(one) for one in maps]
+    item = _tile_item(
+        item_id,
+        frame,
+        collection_credit(collection),
+        collection_licence_links(collection),
+        (min(starts), max(ends)),
+    )
+    item.properties |= {
+        "title": f"Land cover of {len(frame)} tiles from {collection.title or collection.id}",
+        "table:row_count": len(frame),
+        "processing:lineage": "Pixels of each class were counted in each tile, on the tile's own "
+        "grid of 10 m; the map was resampled by nearest neighbour.",
+        "rshash:land_cover": collection.id,
+        "rshash:classes": {name: list(numbers) for name, numbers in classes.items()},
+    }
+    item.stac_extensions.append(stac.TABLE)
+    described = {name: f"Share of the tile's mapped pixels: {name}" for name in classes}
+    item.add_asset("labels", _table_asset(path, "Land cover", ["data"], described))
+    for one in maps:
+        if one.get_self_href():
+            href = redacted(one.get_self_href() or "")
+            item.add_link(pystac.Link("derived_from", href, "application/geo+json", one.id))
     return item
 
 
@@ -193,7 +250,7 @@ def code_table_item(
         scene_hrefs: Address of each source scene's item by its ID, unsigned.
     """
     sources = source_years(model.primary_sensor, frame["datetime"])
-    item = _tile_item(item_id, frame, sources)
+    item = _tile_item(item_id, frame, licence_fields(sources), licence_links(sources))
     item.properties |= {
         "title": f"{model.bits}-bit codes of zone {_tiles(frame)[0].zone} by {model.model_id}",
         "version": str(version_number),
@@ -224,11 +281,15 @@ def grid_code(tile: Tile) -> str:
 
 
 def _tile_item(
-    item_id: str, frame: gpd.GeoDataFrame, sources: Sources, moment: datetime | None = None
+    item_id: str,
+    frame: gpd.GeoDataFrame,
+    licence: Mapping[str, Any],
+    links: list[pystac.Link],
+    interval: tuple[datetime, datetime] | None = None,
 ) -> pystac.Item:
     region, bbox = outline(frame.geometry.to_numpy())
-    start = end = moment or datetime.now(UTC)
-    if moment is None and frame["datetime"].notna().any():
+    start, end = interval or (datetime.now(UTC),) * 2
+    if interval is None and frame["datetime"].notna().any():
         observed = pd.to_datetime(frame["datetime"], utc=True)
         start, end = observed.min(), observed.max()
     item = pystac.Item(
@@ -243,11 +304,11 @@ def _tile_item(
     )
     zones = {tile.zone for tile in _tiles(frame)}
     item.properties |= {
-        **licence_fields(sources),
+        **licence,
         **_software(),
         "proj:code": f"EPSG:{zones.pop().epsg}" if len(zones) == 1 else None,
     }
-    item.add_links(licence_links(sources))
+    item.add_links(links)
     return item
 
 
@@ -259,10 +320,13 @@ def _software() -> dict[str, Any]:
     return {"processing:software": {"rshash": version("rshash")}}
 
 
-def _table_asset(path: Path, title: str, roles: list[str]) -> pystac.Asset:
+def _table_asset(
+    path: Path, title: str, roles: list[str], described: Mapping[str, str] | None = None
+) -> pystac.Asset:
     file = pq.ParquetFile(path)
+    known = COLUMNS | dict(described or {})
     columns = [
-        {"name": field.name, "type": str(field.type), "description": _column(field.name)}
+        {"name": field.name, "type": str(field.type), "description": _column(field.name, known)}
         for field in file.schema_arrow
     ]
     fields = {
@@ -273,11 +337,11 @@ def _table_asset(path: Path, title: str, roles: list[str]) -> pystac.Asset:
     return pystac.Asset(f"./{path.name}", title, None, PARQUET, roles, fields)
 
 
-def _column(name: str) -> str:
+def _column(name: str, known: Mapping[str, str]) -> str:
     if name.startswith("code_") and name[5:].isdigit():
         first = 64 * int(name[5:])
         return f"Bits {first} to {first + 63} of the code, the first as the most significant"
-    return COLUMNS.get(name, name)
+    return known.get(name, name)
 
 
 def _model_input(model: Model, pixels: int) -> dict[str, Any]:
