@@ -1,4 +1,4 @@
-"""Features: frozen networks that turn tiles into vectors.
+"""Features: networks that turn tiles into vectors.
 
 An extractor is described by a spec, a small JSON object. `make_extractor` builds one from its spec;
 `restore_extractor` rebuilds it from the spec and the tensors that a model keeps, and needs no other
@@ -7,12 +7,12 @@ file.
 
 from __future__ import annotations
 
-import difflib
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ TYPICAL_REFLECTANCE = {
     "swir22": (0.14, 0.09),
 }
 """Mean and spread of surface reflectance over land by band, round figures: they bring the bands to
-one scale, so that random filters see structure in all of them."""
+one scale, for networks that have no scale of their own."""
 
 
 class Extractor(Protocol):
@@ -65,13 +65,20 @@ class Extractor(Protocol):
         """Its description as JSON, free of paths."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its weights by name."""
+        """Its weights by name, on the CPU."""
+
+    def trainable(self) -> PixelNetwork:
+        """A copy of its network to fine-tune."""
+
+    def with_weights(self, module: PixelNetwork) -> Extractor:
+        """The same extractor with the weights that its `trainable` network has now."""
 
     def __call__(self, tiles: NDArray[np.float32]) -> Features:
         """Features of tiles.
 
         Args:
-            tiles: Reflectance, float32 (n, band, y, x); NaN where there is no data.
+            tiles: Reflectance, float32 (n, band, y, x); NaN where there is no data. Infinite
+                pixels count as no data.
 
         Returns:
             float32 (n, dimensions); NaN for a tile that holds no data at all in some band.
@@ -82,16 +89,19 @@ class Extractor(Protocol):
 
 
 def make_extractor(spec: Mapping[str, Any]) -> Extractor:
-    """Builds an extractor from its spec.
+    """Builds an extractor from its spec, on the GPU where there is one.
 
     Args:
         spec: One of
             ``{"kind": "mosaiks", "bands": [...], "features": 1024, "kernel_size": 3, "bias": -1.0,
             "seed": 1, "statistics": {"red": [mean, spread], ...}}`` (statistics in reflectance;
-            known bands have defaults), or
+            known bands have defaults),
             ``{"kind": "timm", "bands": ["red", "green", "blue"], "architecture": "...",
             "checkpoint": "file.safetensors", "options": {...}, "reflectance_range": [0, 0.3],
-            "input_size": 224}``.
+            "input_size": 224}``, or
+            ``{"kind": "torchgeo", "weights": "ResNet50_Weights.SENTINEL2_ALL_MOCO", "bands": [...],
+            "checkpoint": None, "absent": {"cirrus": 0.0}, "statistics": {...}}``, described in
+            `rshash.extractors.torchgeo`.
 
     Raises:
         FeatureError: The spec or its checkpoint cannot be used.
@@ -109,192 +119,144 @@ def restore_extractor(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
 
 
 def _build(spec: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> Extractor:
-    kinds: dict[str, Callable[..., Extractor]] = {"mosaiks": Mosaiks, "timm": TimmExtractor}
+    from rshash.extractors import KINDS
+
     options = dict(spec)
     kind = options.pop("kind", None)
-    if kind not in kinds:
+    if kind not in KINDS:
         raise FeatureError(
-            f'No extractor is of the kind {kind!r}: the spec\'s "kind" is one of {sorted(kinds)}.'
+            f'No extractor is of the kind {kind!r}: the spec\'s "kind" is one of {sorted(KINDS)}.'
         )
+    build: Callable[..., Extractor] = KINDS[kind]
     try:
-        return kinds[kind](**options, tensors=tensors)
+        return build(**options, tensors=tensors)
     except TypeError as error:
         raise FeatureError(f"The spec of a {kind} extractor is not usable: {error}.") from error
 
 
-class _FrozenExtractor:
-    """What every extractor of this module shares: a frozen module applied in batches."""
+class FrozenExtractor:
+    """What every extractor shares: a frozen network applied in batches.
+
+    On a GPU networks run channels-last and, unless their features would suffer, in bfloat16.
+    """
 
     batch_size = 32
+    gpu_batch_size = 256
+    mixed_precision = True
     components: int | None = None
 
-    def __init__(self, spec: dict[str, Any], module: nn.Module, dimensions: int) -> None:
+    def __init__(self, spec: dict[str, Any], network: nn.Module, dimensions: int) -> None:
         self._spec = spec
-        self._module = module.eval().requires_grad_(False)
+        self._network = network.eval().requires_grad_(False)
         self.bands = tuple(spec["bands"])
         self.dimensions = dimensions
         digest = hash_content(spec, self.tensors())
         self.id = f"{spec['kind']}-{digest[:10]}"
+        self.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the network to a device."""
+        self.device = torch.device(device)
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        self._network.to(self.device).to(memory_format=layout)
+        return self
 
     def spec(self) -> dict[str, Any]:
-        return dict(self._spec)
+        """Its description as JSON, free of paths."""
+        return copy.deepcopy(self._spec)
 
     def tensors(self) -> dict[str, Tensor]:
-        state = self._module.state_dict()
-        return {k: v.contiguous() for k, v in state.items() if not _is_counter(k)}
+        """Its weights by name, on the CPU."""
+        return stored_tensors(self._network)
 
     def __call__(self, tiles: NDArray[np.float32]) -> Features:
+        """Features, float32 (n, dimensions), of tiles; see `Extractor`."""
         if tiles.ndim != 4 or tiles.shape[1] != len(self.bands):
             raise FeatureError(
                 f"Extractor {self.id} reads tiles of shape (n, {len(self.bands)}, y, x) "
                 f"with the bands {', '.join(self.bands)}, but found shape {tiles.shape}."
             )
-        features = np.empty((len(tiles), self.dimensions), np.float32)
-        device = next(iter(self._module.state_dict().values())).device
+        on_gpu = self.device.type == "cuda"
+        size = self.gpu_batch_size if on_gpu else self.batch_size
+        features = torch.empty(len(tiles), self.dimensions, device=self.device)
         with torch.inference_mode():
-            for start in range(0, len(tiles), self.batch_size):
-                batch = torch.as_tensor(tiles[start : start + self.batch_size], device=device)
-                vectors = self._forward(_fill_nodata(batch.float()))
-                features[start : start + self.batch_size] = vectors.cpu().numpy()
-        return features
+            for start in range(0, len(tiles), size):
+                batch = torch.as_tensor(tiles[start : start + size])
+                if on_gpu:
+                    batch = batch.pin_memory().to(self.device, non_blocking=True)
+                features[start : start + size] = self.apply(self._network, batch.float())
+        return features.cpu().numpy()
 
-    def _forward(self, tiles: Tensor) -> Tensor:
+    def apply(self, network: nn.Module, tiles: Tensor) -> Tensor:
+        """Features of tiles through a network of this extractor's architecture.
+
+        Args:
+            network: Its own network, or a copy of it, on the device of the tiles.
+            tiles: Reflectance, float32 (n, band, y, x); NaN where there is no data.
+
+        Returns:
+            float32 (n, dimensions), with gradients where the network's weights have them.
+        """
+        inputs = self._prepare(fill_nodata(tiles))
+        precision: AbstractContextManager[object] = nullcontext()
+        if tiles.device.type == "cuda":
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            precision = torch.autocast("cuda", torch.bfloat16, enabled=self.mixed_precision)
+        with precision:
+            return self._forward(network, inputs).float()
+
+    def trainable(self) -> PixelNetwork:
+        """A copy of the network for fine-tuning from pixels, in evaluation mode.
+
+        In that mode batch normalisation keeps its statistics, as small batches need.
+        """
+        return PixelNetwork(self, self._unfrozen(copy.deepcopy(self._network)))
+
+    def with_weights(self, module: PixelNetwork) -> Self:
+        """The same kind of extractor with the weights that a `trainable` network has now.
+
+        Raises:
+            FeatureError: The module is not such a network, or has other weights.
+        """
+        if not isinstance(module, PixelNetwork):
+            raise FeatureError(
+                f"Weights come from what {self.id}.trainable() gave, "
+                f"but found a {type(module).__name__}."
+            )
+        tuned = restore_extractor(self.spec(), stored_tensors(module.network))
+        assert isinstance(tuned, type(self))
+        return tuned
+
+    def _prepare(self, tiles: Tensor) -> Tensor:
+        """The network's input, of tiles without gaps."""
         raise NotImplementedError
 
+    def _forward(self, network: Any, inputs: Tensor) -> Tensor:
+        features: Tensor = network(inputs)
+        return features
 
-class Mosaiks(_FrozenExtractor):
-    """Random convolutional features: random filters, rectified, averaged over the tile.
+    def _unfrozen(self, network: nn.Module) -> nn.Module:
+        return network.requires_grad_(True)
 
-    Rolf et al., "A generalizable and accessible approach to machine learning with global satellite
-    imagery", Nature Communications 2021, with Gaussian filters.
+
+class PixelNetwork(nn.Module):
+    """An extractor's network as a module to train.
+
+    Attributes:
+        network: The part that has weights.
     """
 
-    batch_size = 4
-    components = 32
+    def __init__(self, extractor: FrozenExtractor, network: nn.Module) -> None:
+        super().__init__()
+        self._extractor = extractor
+        self.network = network
 
-    def __init__(
-        self,
-        bands: Sequence[str],
-        features: int = 1024,
-        kernel_size: int = 3,
-        bias: float = -1.0,
-        seed: int = 1,
-        statistics: Mapping[str, Sequence[float]] | None = None,
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Draws the filters, or takes them from `tensors`; see `make_extractor`."""
-        from torchgeo.models import RCF
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Features (n, dimensions) of reflectance tiles, float32 (n, band, y, x); NaN is no data.
 
-        if seed == 0:
-            raise FeatureError("Seed 0 leaves the random filters unseeded: use another seed.")
-        if features < 2 or features % 2:
-            raise FeatureError(f"The number of random features must be even, but is {features}.")
-        known = {**TYPICAL_REFLECTANCE, **(statistics or {})}
-        unknown = [band for band in bands if band not in known]
-        if unknown or not bands:
-            raise FeatureError(
-                f"No typical reflectance is known for the bands {unknown}: "
-                'give the spec "statistics" with a mean and a spread for each of them.'
-            )
-        chosen = {band: [float(value) for value in known[band]] for band in bands}
-        spec = {
-            "kind": "mosaiks",
-            "bands": list(bands),
-            "features": features,
-            "kernel_size": kernel_size,
-            "bias": bias,
-            "seed": seed,
-            "statistics": chosen,
-        }
-        self._filters = RCF(len(bands), features, kernel_size, bias=bias, seed=seed)
-        if tensors is not None:
-            _load(self._filters, tensors, "the model's tensors")
-        means, spreads = np.array(list(chosen.values()), np.float32).T
-        self._means = torch.from_numpy(means)[:, None, None]
-        self._spreads = torch.from_numpy(spreads)[:, None, None]
-        super().__init__(spec, self._filters, features)
-
-    def _forward(self, tiles: Tensor) -> Tensor:
-        scaled = (tiles - self._means.to(tiles.device)) / self._spreads.to(tiles.device)
-        positive, mean = [], []
-        # A few filters at a time stay in the cache: three times as fast as all of them at once.
-        for weights, biases in zip(
-            self._filters.weights.split(32), self._filters.biases.split(32), strict=True
-        ):
-            responses = nn.functional.conv2d(scaled, weights, biases)
-            mean.append(responses.mean(dim=(-2, -1)))
-            positive.append(responses.clamp_min_(0).mean(dim=(-2, -1)))
-        rectified = torch.cat(positive, dim=1)
-        return torch.cat([rectified, rectified - torch.cat(mean, dim=1)], dim=1)
-
-
-class TimmExtractor(_FrozenExtractor):
-    """The pooled output of a timm network with weights from a local checkpoint."""
-
-    def __init__(
-        self,
-        architecture: str,
-        bands: Sequence[str] = ("red", "green", "blue"),
-        checkpoint: str | Path | None = None,
-        options: Mapping[str, Any] | None = None,
-        reflectance_range: Sequence[float] = (0.0, 0.3),
-        input_size: int = 224,
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Builds the network with weights from `checkpoint` or `tensors`; see `make_extractor`."""
-        import timm
-
-        low, high = reflectance_range
-        spec = {
-            "kind": "timm",
-            "bands": list(bands),
-            "architecture": architecture,
-            "options": dict(options or {}),
-            "reflectance_range": [float(low), float(high)],
-            "input_size": input_size,
-        }
-        if not timm.is_model(architecture):
-            close = ", ".join(difflib.get_close_matches(str(architecture), timm.list_models()))
-            raise FeatureError(
-                f"timm has no architecture {architecture!r}: "
-                f"{f'did you mean {close}?' if close else 'timm.list_models() names them all.'}"
-            )
-        module = timm.create_model(
-            architecture, num_classes=0, in_chans=len(bands), **(options or {})
-        )
-        if tensors is not None:
-            _load(module, tensors, "the model's tensors")
-        else:
-            _load(module, _read_checkpoint(checkpoint), str(checkpoint))
-        self._low, self._high = float(low), float(high)
-        self._input_size = input_size
-        super().__init__(spec, module, self._output_length(module, spec))
-
-    @staticmethod
-    def _output_length(module: nn.Module, spec: Mapping[str, Any]) -> int:
-        # Tried out: some networks' heads lengthen the vectors, so that `num_features` is not it.
-        side = spec["input_size"]
-        try:
-            with torch.inference_mode():
-                output = module.eval()(torch.zeros(1, len(spec["bands"]), side, side))
-        except (AssertionError, RuntimeError) as error:
-            raise FeatureError(
-                f"{spec['architecture']} cannot read tiles of {side} x {side} pixels: {error}."
-            ) from error
-        if output.ndim != 2:
-            raise FeatureError(
-                f"{spec['architecture']} gives features of shape (n, "
-                f"{', '.join(map(str, output.shape[1:]))}), but vectors (n, d) are expected: "
-                "check the options, such as global_pool."
-            )
-        return int(output.shape[1])
-
-    def _forward(self, tiles: Tensor) -> Tensor:
-        scaled = ((tiles - self._low) / (self._high - self._low)).clamp(0, 1) * 2 - 1
-        size = (self._input_size, self._input_size)
-        # NaN passes through clamp and the network, so that an empty tile has no features.
-        resized = nn.functional.interpolate(scaled, size, mode="bilinear", antialias=True)
-        return self._module(resized)
+        A tile that holds no data at all in some band has features of NaN: leave it out.
+        """
+        return self._extractor.apply(self.network, tiles)
 
 
 def hash_content(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -307,45 +269,55 @@ def hash_content(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     return digest.hexdigest()
 
 
-def _fill_nodata(tiles: Tensor) -> Tensor:
-    """Fills NaN with the mean of its tile's band, which adds no structure of its own."""
-    return torch.where(tiles.isnan(), tiles.nanmean(dim=(-2, -1), keepdim=True), tiles)
+def fill_nodata(tiles: Tensor) -> Tensor:
+    """Fills gaps, NaN or infinite, with the mean of their tile's band: no structure of its own.
+
+    Args:
+        tiles: float32 (n, band, y, x).
+
+    Returns:
+        The same where there is no gap; NaN where a band has no data at all.
+    """
+    gapped = ~tiles.sum(dim=(1, 2, 3)).isfinite()
+    if not gapped.any():
+        return tiles
+    found = tiles[gapped]
+    found = torch.where(found.isfinite(), found, torch.nan)
+    mean = found.nanmean(dim=(-2, -1), keepdim=True)
+    filled = tiles.clone()
+    filled[gapped] = torch.where(found.isnan(), mean, found)
+    return filled
 
 
-def _is_counter(name: str) -> bool:
-    """Batch normalisation counts its batches in training only; checkpoints often lack it."""
+def band_statistics(
+    bands: Iterable[str], given: Mapping[str, Sequence[float]] | None
+) -> dict[str, list[float]]:
+    """Mean and spread of reflectance by band: those given, else typical ones.
+
+    Raises:
+        FeatureError: There is no band, nothing is known of one, or its spread is not above 0.
+    """
+    known = {**TYPICAL_REFLECTANCE, **(given or {})}
+    bands = list(bands)
+    unknown = [band for band in bands if band not in known]
+    if unknown or not bands:
+        raise FeatureError(
+            f"No typical reflectance is known for the bands {unknown}: "
+            'give the spec "statistics" with a mean and a spread for each of them.'
+        )
+    found = {band: [float(value) for value in known[band]] for band in bands}
+    flat = [band for band, (_, spread) in found.items() if not spread > 0]
+    if flat:
+        raise FeatureError(f"The statistics of {', '.join(flat)} have no spread above 0.")
+    return found
+
+
+def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights by name, on the CPU."""
+    state = network.state_dict()
+    return {k: v.detach().cpu().contiguous() for k, v in state.items() if not is_counter(k)}
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor only counts batches: checkpoints often lack those of batch normalisation."""
     return name.endswith("num_batches_tracked")
-
-
-def _load(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    expected = {k: v for k, v in module.state_dict().items() if not _is_counter(k)}
-    given = {k: v for k, v in tensors.items() if not _is_counter(k)}
-    problems = [
-        *(f"missing {name}" for name in sorted(expected.keys() - given.keys())),
-        *(f"unexpected {name}" for name in sorted(given.keys() - expected.keys())),
-        *(
-            f"{name} of shape {tuple(given[name].shape)} in place of {tuple(expected[name].shape)}"
-            for name in sorted(expected.keys() & given.keys())
-            if given[name].shape != expected[name].shape
-        ),
-    ]
-    if problems:
-        raise FeatureError(
-            f"The weights in {origin} do not fit {type(module).__name__}: "
-            f"{'; '.join(problems[:8])}{' …' if len(problems) > 8 else ''}. "
-            "Check the architecture, its options and the number of bands."
-        )
-    module.load_state_dict(dict(given), strict=False)
-
-
-def _read_checkpoint(path: str | Path | None) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    if path is None or not Path(path).is_file():
-        raise FeatureError(
-            f'No checkpoint at {path}: the spec\'s "checkpoint" is the path of a safetensors file.'
-        )
-    try:
-        return load_file(path)
-    except Exception as error:
-        raise FeatureError(f"{path} is not a readable safetensors file: {error}.") from error

@@ -160,6 +160,60 @@ def test_tiles_of_other_bands_are_refused() -> None:
         make_extractor(MOSAIKS)(make_tiles(bands=3))
 
 
+@pytest.mark.parametrize("kind", ["mosaiks", "timm"])
+def test_infinite_pixels_count_as_no_data(kind: str, timm_spec: dict) -> None:
+    extractor = make_extractor(MOSAIKS if kind == "mosaiks" else timm_spec)
+    tiles = make_tiles(bands=len(extractor.bands), size=24)
+    tiles[0, 0, :3] = np.nan
+    tiles[1] = np.nan
+    expected = extractor(tiles)
+    tiles[0, 0, 0], tiles[0, 0, 1] = np.inf, -np.inf
+    tiles[1, 0] = np.inf
+    np.testing.assert_array_equal(extractor(tiles), expected)
+
+
+@pytest.mark.parametrize("kind", ["mosaiks", "timm"])
+def test_fine_tuning_changes_the_weights_and_the_id(kind: str, timm_spec: dict) -> None:
+    extractor = make_extractor(MOSAIKS if kind == "mosaiks" else timm_spec)
+    tiles = make_tiles(bands=len(extractor.bands), size=24)
+    tiles[0, 0, :3] = np.nan
+    before = extractor(tiles)
+    network = extractor.trainable()
+    same = extractor.with_weights(network)
+    assert (same.id, same.spec()) == (extractor.id, extractor.spec())
+    np.testing.assert_array_equal(same(tiles), before)
+
+    features = network(torch.from_numpy(tiles))
+    np.testing.assert_allclose(features.detach(), before, rtol=1e-4, atol=1e-6)
+    features.square().mean().backward()
+    gradients = [weights.grad for weights in network.parameters()]
+    assert gradients
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert sum(bool(g.abs().sum() > 0) for g in gradients) > len(gradients) // 2
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    tuned = extractor.with_weights(network)
+    assert tuned.id != extractor.id
+    assert tuned.spec() == extractor.spec()
+    np.testing.assert_allclose(
+        tuned(tiles), network(torch.from_numpy(tiles)).detach(), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_array_equal(extractor(tiles), before)
+    assert not any(weights.requires_grad for weights in tuned.tensors().values())
+    with pytest.raises(FeatureError, match="found a Linear"):
+        extractor.with_weights(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_features_on_a_gpu_are_close_to_those_on_the_cpu(timm_spec: dict) -> None:
+    extractor = make_extractor(timm_spec)
+    tiles = make_tiles(bands=3, size=32)
+    expected = extractor.to("cpu")(tiles)
+    on_gpu = extractor.to("cuda")(tiles)
+    assert on_gpu.dtype == np.float32
+    np.testing.assert_allclose(on_gpu, expected, rtol=0.05, atol=0.05 * np.abs(expected).max())
+    np.testing.assert_array_equal(extractor.to("cpu")(tiles), expected)
+
+
 def test_scaling_centres_and_gives_one_length() -> None:
     features = np.random.default_rng(0).normal(5, 2, (50, 9)).astype(np.float32)
     features[7] = np.nan
