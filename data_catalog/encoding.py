@@ -10,7 +10,7 @@ import pandas as pd
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows
-from data_catalog.feature_cache import observation_features
+from data_catalog.feature_cache import feature_batches
 from rshash.model import Model
 
 
@@ -30,8 +30,11 @@ def encode_observations(
         observations: As ``current_observations`` returns them, of the model's primary sensor.
         advance: Called with the number of tiles done since the last call.
     """
-    features = observation_features(
+    complete = np.zeros(len(observations), np.bool_)
+    codes = [np.empty((0, -(-model.bits // 64)), np.uint64)]
+    for at, features in feature_batches(
         catalogue, model.primary_sensor, observations, model.extractor, advance
-    )
-    complete = ~np.isnan(features).any(axis=1)
-    return code_rows(observations[complete], model.encode_features(features[complete]))
+    ):
+        complete[at] = ~np.isnan(features).any(axis=1)
+        codes.append(model.encode_features(features[complete[at]]))
+    return code_rows(observations[complete], np.concatenate(codes))

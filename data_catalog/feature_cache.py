@@ -1,24 +1,86 @@
-"""Features of published observations, computed once per extractor and segment."""
+"""Features of published observations, computed once per extractor and segment.
+
+They lie in the catalogue's ``.cache`` folder, which may be deleted whenever nothing runs: segments
+are immutable, so a cached row never goes stale. Of any number of tiles only a few thousand are in
+memory at once. Several runs may share the folder: what one writes, no other changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
-from zipfile import BadZipFile
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.observations import current_observations, read_tiles
 from rshash.features import Extractor
+from rshash.streaming import FeatureFile
 
-BATCH_TILES = 256
+BATCH_TILES = 128
 SAVE_TILES = 4096
 """A run that is cut off loses the features of this many tiles at the most."""
+
+KEEP_JOINED_DAYS = 7
+"""Joined features that nobody asked for this long are removed."""
+
+_DAY = 86400
+_ROW = np.dtype([("row", np.int64), ("complete", np.bool_)])
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def compute_features(
+    catalogue: Catalogue,
+    sensor: str,
+    observations: gpd.GeoDataFrame,
+    extractor: Extractor,
+    advance: Callable[[int], None] | None = None,
+) -> None:
+    """Computes the features that are not cached yet, reading tiles behind the computing.
+
+    Args:
+        catalogue: Holds the observations' segments.
+        sensor: Sensor ID.
+        observations: As ``current_observations`` returns them.
+        extractor: Turns float32 reflectance ``(n, band, y, x)`` into features.
+        advance: Called with the number of tiles done since the last call.
+    """
+    _fill(_Cached(catalogue, observations, extractor), catalogue, sensor, advance)
+
+
+def feature_batches(
+    catalogue: Catalogue,
+    sensor: str,
+    observations: gpd.GeoDataFrame,
+    extractor: Extractor,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Features of observations in their order, batch by batch; arguments as ``compute_features``.
+
+    Yields:
+        Which observations, and their features, float32 ``(n, extractor.dimensions)``.
+    """
+    cached = _Cached(catalogue, observations, extractor)
+    _fill(cached, catalogue, sensor, advance)
+    for start in range(0, len(observations), SAVE_TILES):
+        batch = slice(start, min(start + SAVE_TILES, len(observations)))
+        yield batch, cached.take(np.arange(batch.start, batch.stop))
 
 
 def observation_features(
@@ -28,46 +90,21 @@ def observation_features(
     extractor: Extractor,
     advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Features of observations, one row each, in their order.
-
-    What was computed before is read from the catalogue's ``.cache`` folder, which may be deleted at
-    any time: segments are immutable, so a cached row never goes stale.
-
-    Args:
-        catalogue: Holds the observations' segments.
-        sensor: Sensor ID.
-        observations: As ``current_observations`` returns them.
-        extractor: Turns float32 reflectance ``(n, band, y, x)`` into features.
-        advance: Called with the number of tiles done since the last call.
+    """Features of observations that fit in memory; arguments as ``compute_features``.
 
     Returns:
-        float32, ``(len(observations), extractor.dimensions)``.
+        float32, ``(len(observations), extractor.dimensions)``, in the observations' order.
     """
     features = np.empty((len(observations), extractor.dimensions), np.float32)
-    segments = observations["segment_id"].to_numpy()
-    for segment_id in np.unique(segments):
-        at = np.flatnonzero(segments == segment_id)
-        rows = observations["row"].to_numpy()[at]
-        cache = _SegmentFeatures(catalogue.root / ".cache" / "features", extractor, segment_id)
-        missing = at[~cache.holds(rows)]
-        if advance:
-            advance(len(at) - len(missing))
-        for start in range(0, len(missing), BATCH_TILES):
-            batch = observations.iloc[missing[start : start + BATCH_TILES]]
-            tiles = read_tiles(catalogue, sensor, batch, extractor.bands)
-            cache.add(batch["row"].to_numpy(), extractor(tiles))
-            if start % SAVE_TILES == 0 or start + BATCH_TILES >= len(missing):
-                cache.save()
-            if advance:
-                advance(len(batch))
-        features[at] = cache.take(rows)
+    for at, found in feature_batches(catalogue, sensor, observations, extractor, advance):
+        features[at] = found
     return features
 
 
 def joined_features(
     catalogue: Catalogue, extractors: dict[str, Extractor], tile_size: int
-) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
-    """Features of the same tiles from several sensors, joined on the tile ID.
+) -> tuple[list[str], dict[str, FeatureFile]]:
+    """Features of the same tiles from several sensors, joined on the tile ID, on disk.
 
     Args:
         catalogue: Holds the observations.
@@ -77,47 +114,210 @@ def joined_features(
     Returns:
         IDs of the tiles that have complete features of the primary sensor, and by sensor ID
         float32 ``(tiles, dimensions)``, a row of NaN where a tile lacks it. Of the other sensors,
-        those that saw none of the tiles are left out.
+        those that saw none of the tiles are left out. The files stay for a week after they were
+        last asked for.
     """
-    frames: list[pd.DataFrame] = []
+    found: list[tuple[str, _Cached]] = []
     for sensor, extractor in extractors.items():
         observations = current_observations(catalogue, sensor, tile_size)
-        features = observation_features(catalogue, sensor, observations, extractor)
-        frames.append(pd.DataFrame(features, index=observations["tile_id"]))
-    tile_ids = frames[0].dropna().index
-    joined = [frame.reindex(tile_ids) for frame in frames]
-    return list(tile_ids), {
-        sensor: frame.to_numpy(np.float32)
-        for sensor, frame in zip(extractors, joined, strict=True)
-        if frame is joined[0] or frame.notna().all(axis=1).any()
-    }
+        compute_features(catalogue, sensor, observations, extractor)
+        found.append((sensor, _Cached(catalogue, observations, extractor)))
+    primary = found[0][1]
+    tile_ids = primary.tile_ids[primary.complete()]
+    folder = catalogue.root / ".cache" / "joined"
+    joined = {}
+    for sensor, cached in found:
+        at = cached.tile_ids.get_indexer(tile_ids)
+        if cached is primary or cached.complete()[at[at >= 0]].any():
+            joined[sensor] = _join(folder, cached, at)
+    _remove_unused(folder)
+    return list(tile_ids), joined
 
 
-class _SegmentFeatures:
-    def __init__(self, folder: Path, extractor: Extractor, segment_id: str) -> None:
-        self._path = folder / extractor.id / f"{segment_id}.npz"
-        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
-        self._features = np.empty((0, extractor.dimensions), np.float32)
+def _fill(
+    cached: _Cached, catalogue: Catalogue, sensor: str, advance: Callable[[int], None] | None
+) -> None:
+    def read(
+        job: tuple[_Segment, NDArray[np.intp]],
+    ) -> tuple[_Segment, NDArray[np.intp], NDArray[np.float32]]:
+        batch = cached.observations.iloc[job[1]]
+        return *job, read_tiles(catalogue, sensor, batch, cached.extractor.bands)
+
+    jobs = list(cached.missing())
+    if advance:
+        advance(len(cached.observations) - sum(len(at) for _, at in jobs))
+    for segment, batches in groupby(_read_ahead(read, jobs), lambda read: read[0]):
         try:
-            with np.load(self._path, allow_pickle=False) as saved:
-                self._rows, self._features = saved["rows"], saved["features"]
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
-            # None yet, or cut off by a crash: what is lost is computed again.
-            pass
+            for _, at, tiles in batches:
+                segment.add(cached.rows[at], cached.extractor(tiles))
+                if advance:
+                    advance(len(at))
+        finally:
+            segment.save()
+
+
+def _read_ahead(read: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """What was read, in order, the next being read while this one is used."""
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(1) as reader:
+        for job in jobs:
+            pending.append(reader.submit(read, job))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _join(folder: Path, cached: _Cached, at: NDArray[np.intp]) -> FeatureFile:
+    """The features of observations as a file, with rows of NaN for position -1."""
+    path = folder / f"{cached.extractor.id}-{cached.fingerprint(at)}.npy"
+    try:
+        os.utime(path)
+        return FeatureFile.open(path)
+    except OSError:
+        folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{uuid4().hex}.npy"
+    with FeatureFile.create(part, (len(at), cached.extractor.dimensions), np.float32) as file:
+        for start in range(0, len(at), SAVE_TILES):
+            batch = at[start : start + SAVE_TILES]
+            rows = np.full((len(batch), cached.extractor.dimensions), np.nan, np.float32)
+            rows[batch >= 0] = cached.take(batch[batch >= 0])
+            file.append(rows)
+    part.replace(path)
+    return FeatureFile.open(path)
+
+
+def _remove_unused(folder: Path) -> None:
+    oldest = time.time() - KEEP_JOINED_DAYS * _DAY
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another run may remove it too
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+class _Cached:
+    """What the cache holds of some observations' features."""
+
+    def __init__(
+        self, catalogue: Catalogue, observations: gpd.GeoDataFrame, extractor: Extractor
+    ) -> None:
+        self.observations = observations
+        self.extractor = extractor
+        self.rows = observations["row"].to_numpy(np.int64)
+        self.tile_ids = pd.Index(observations["tile_id"])
+        folder = catalogue.root / ".cache" / "features" / extractor.id
+        self._numbers, names = pd.factorize(observations["segment_id"], sort=True)
+        self._segments = [_Segment(folder / str(name), extractor.dimensions) for name in names]
+
+    def missing(self) -> Iterator[tuple[_Segment, NDArray[np.intp]]]:
+        """Batches of observations to compute, each of one segment, in the order of its rows."""
+        for segment, at in self._by_segment(np.arange(len(self.rows))):
+            at = at[~segment.holds(self.rows[at])]
+            at = at[np.argsort(self.rows[at])]
+            for start in range(0, len(at), BATCH_TILES):
+                yield segment, at[start : start + BATCH_TILES]
+
+    def complete(self) -> NDArray[np.bool_]:
+        """Which observations have features without NaN."""
+        found = np.zeros(len(self.rows), np.bool_)
+        for segment, at in self._by_segment(np.arange(len(self.rows))):
+            found[at] = segment.complete(self.rows[at])
+        return found
+
+    def take(self, at: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Features of observations by their positions, all of which are cached."""
+        features = np.empty((len(at), self.extractor.dimensions), np.float32)
+        for segment, places in self._by_segment(at):
+            features[places] = segment.take(self.rows[at[places]])
+        return features
+
+    def fingerprint(self, at: NDArray[np.intp]) -> str:
+        """A hash of which observations lie at some positions; -1 is none."""
+        columns = self.observations[["segment_id", "row"]].reset_index(drop=True)
+        hashes = pd.util.hash_pandas_object(columns, index=False).to_numpy()
+        chosen = np.append(hashes, np.uint64(0))[at]
+        return hashlib.sha256(chosen.tobytes()).hexdigest()[:20]
+
+    def _by_segment(self, at: NDArray[np.intp]) -> Iterator[tuple[_Segment, NDArray[np.intp]]]:
+        """For each segment of the observations at some positions the places among these."""
+        numbers = self._numbers[at]
+        for number in np.unique(numbers):
+            yield self._segments[number], np.flatnonzero(numbers == number)
+
+
+@dataclass(eq=False)
+class _Segment:
+    """Features of a segment's rows, in files of up to SAVE_TILES rows that never change."""
+
+    folder: Path
+    dimensions: int
+    _paths: list[Path] = field(default_factory=list)
+    _unsaved: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._index = np.empty(0, [*_ROW.descr, ("file", np.int64), ("at", np.int64)])
+        for path in sorted(self.folder.glob("*.rows.npy")):
+            self._open(path)
 
     def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.isin(rows, self._rows)
+        return np.isin(rows, self._index["row"])
 
-    def add(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
-        self._rows = np.concatenate([self._rows, rows])
-        self._features = np.concatenate([self._features, features])
+    def complete(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self._find(rows)["complete"]
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        order = np.argsort(self._rows)
-        return self._features[order[np.searchsorted(self._rows, rows, sorter=order)]]
+        found = self._find(rows)
+        features = np.empty((len(rows), self.dimensions), np.float32)
+        for number in np.unique(found["file"]):
+            places = np.flatnonzero(found["file"] == number)
+            file = np.load(self._paths[number], mmap_mode="r")
+            features[places] = file[found["at"][places]]
+        return features
+
+    def add(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
+        self._unsaved.append((rows, features))
+        if sum(len(rows) for rows, _ in self._unsaved) >= SAVE_TILES:
+            self.save()
 
     def save(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_name(f"{uuid4().hex}.npz")
-        np.savez(part, rows=self._rows, features=self._features)
-        part.replace(self._path)
+        """Writes what was added: first the features, last the rows that say they are there."""
+        if not self._unsaved:
+            return
+        rows, features = (np.concatenate(arrays) for arrays in zip(*self._unsaved, strict=True))
+        self._unsaved.clear()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = uuid4().hex
+        with FeatureFile.create(self._features(name), features.shape, np.float32) as file:
+            file.append(features)
+        index = np.empty(len(rows), _ROW)
+        index["row"], index["complete"] = rows, ~np.isnan(features).any(axis=1)
+        part = self.folder / f"{name}.part"
+        with part.open("wb") as output:
+            np.save(output, index)
+        stac.sync(part)
+        self._open(part.replace(self.folder / f"{name}.rows.npy"))
+
+    def _open(self, path: Path) -> None:
+        features = self._features(path.name.removesuffix(".rows.npy"))
+        try:
+            rows = np.load(path)
+            shape = np.load(features, mmap_mode="r").shape
+        except (OSError, EOFError, ValueError):
+            return  # Cut off by a crash or a full disk: what is lost is computed again.
+        if rows.dtype != _ROW or shape != (len(rows), self.dimensions):
+            return
+        # Two runs may have computed the same rows.
+        at = np.flatnonzero(~self.holds(rows["row"]))
+        at = at[np.argsort(rows["row"][at])]
+        index = np.empty(len(at), self._index.dtype)
+        index["row"], index["complete"] = rows["row"][at], rows["complete"][at]
+        index["file"], index["at"] = len(self._paths), at
+        self._paths.append(features)
+        places = np.searchsorted(self._index["row"], index["row"])
+        self._index = np.insert(self._index, places, index)
+
+    def _features(self, name: str) -> Path:
+        return self.folder / f"{name}.features.npy"
+
+    def _find(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        return self._index[np.searchsorted(self._index["row"], rows)]

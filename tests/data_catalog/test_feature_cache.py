@@ -1,13 +1,25 @@
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from data_catalog import feature_cache
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world.scenes import World
 from data_catalog.demo_world.world import build_world, world_area
-from data_catalog.feature_cache import joined_features, observation_features
+from data_catalog.feature_cache import (
+    compute_features,
+    feature_batches,
+    joined_features,
+    observation_features,
+)
 from data_catalog.ingest import ingest_block, publish_segment
 from data_catalog.observations import current_observations
 from data_catalog.planning import plan_ingest
@@ -56,6 +68,10 @@ def test_nothing_is_computed_twice(catalogue: Catalogue) -> None:
     np.testing.assert_array_equal(backwards, whole[::-1])
 
 
+def cache_files(catalogue: Catalogue, kind: str = "*", extractor: str = "*") -> list[Path]:
+    return sorted((catalogue.root / ".cache" / "features").glob(f"{extractor}/*/*.{kind}.npy"))
+
+
 def test_the_cache_can_be_deleted_and_follows_the_extractor(catalogue: Catalogue) -> None:
     observations = current_observations(catalogue, S2)
     before = observation_features(catalogue, S2, observations, MeanBrightness())
@@ -63,21 +79,136 @@ def test_the_cache_can_be_deleted_and_follows_the_extractor(catalogue: Catalogue
     other.id = "another"
     observation_features(catalogue, S2, observations, other)
     assert other.asked == len(observations)
-    for path in Path(catalogue.root / ".cache").rglob("*.npz"):
-        path.unlink()
+    shutil.rmtree(catalogue.root / ".cache")
     again = MeanBrightness()
     np.testing.assert_array_equal(observation_features(catalogue, S2, observations, again), before)
     assert again.asked == len(observations)
 
 
-def test_a_cache_that_a_crash_cut_off_is_computed_again(catalogue: Catalogue) -> None:
+@pytest.mark.parametrize("kind", ["rows", "features"])
+def test_a_cache_that_a_crash_cut_off_is_computed_again(catalogue: Catalogue, kind: str) -> None:
     observations = current_observations(catalogue, S2)
     before = observation_features(catalogue, S2, observations, MeanBrightness())
-    for path in Path(catalogue.root / ".cache").rglob("*.npz"):
-        path.write_bytes(path.read_bytes()[:100])
+    assert cache_files(catalogue, kind)
+    for path in cache_files(catalogue, kind):
+        path.write_bytes(path.read_bytes()[:-3])
     again = MeanBrightness()
     np.testing.assert_array_equal(observation_features(catalogue, S2, observations, again), before)
     assert again.asked == len(observations)
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "BATCH_TILES", 2)
+    monkeypatch.setattr(feature_cache, "SAVE_TILES", 4)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_run_that_is_killed_loses_little_and_nothing_is_written_twice(
+    catalogue: Catalogue,
+) -> None:
+    class Watchful(MeanBrightness):
+        """Looks at what a kill at this moment would leave on disk."""
+
+        id = "watchful"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: dict[Path, bytes] = {}
+
+        def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+            files = {path: path.read_bytes() for path in cache_files(catalogue, "*", self.id)}
+            assert self.kept.items() <= files.items()
+            self.kept = files
+            rows = [np.load(path) for path in files if path.name.endswith(".rows.npy")]
+            assert self.asked - sum(map(len, rows)) < 4
+            return super().__call__(tiles)
+
+    observations = current_observations(catalogue, S2)
+    extractor = Watchful()
+    compute_features(catalogue, S2, observations, extractor)
+    assert extractor.asked == len(observations) > 8
+    assert len(cache_files(catalogue, "rows", "watchful")) == -(-len(observations) // 4)
+    batches = list(feature_batches(catalogue, S2, observations, extractor))
+    assert [len(features) for _, features in batches][:2] == [4, 4]
+    whole = observation_features(catalogue, S2, observations, MeanBrightness())
+    np.testing.assert_array_equal(np.concatenate([found for _, found in batches]), whole)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_what_an_error_interrupts_goes_on_where_it_ended(catalogue: Catalogue) -> None:
+    class Failing(MeanBrightness):
+        id = "failing"
+
+        def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+            if self.asked == 6:
+                raise MemoryError
+            return super().__call__(tiles)
+
+    observations = current_observations(catalogue, S2)
+    with pytest.raises(MemoryError):
+        compute_features(catalogue, S2, observations, Failing())
+    rest = MeanBrightness()
+    rest.id = "failing"
+    compute_features(catalogue, S2, observations, rest)
+    assert rest.asked == len(observations) - 6
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_runs_side_by_side_leave_one_sound_cache(catalogue: Catalogue) -> None:
+    class Meeting(MeanBrightness):
+        """Waits at every batch until the other run is there too."""
+
+        id = "meeting"
+        barrier = threading.Barrier(2, timeout=60)
+
+        def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+            self.barrier.wait()
+            return super().__call__(tiles)
+
+    observations = current_observations(catalogue, S2)
+    runs = [Meeting(), Meeting()]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(
+            pool.map(lambda run: observation_features(catalogue, S2, observations, run), runs)
+        )
+    assert [run.asked for run in runs] == [len(observations)] * 2
+    np.testing.assert_array_equal(*found)
+    again = MeanBrightness()
+    again.id = "meeting"
+    np.testing.assert_array_equal(
+        observation_features(catalogue, S2, observations, again), found[0]
+    )
+    assert again.asked == 0
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_tiles_are_read_while_others_are_computed(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = threading.Semaphore(0)
+    read_tiles = feature_cache.read_tiles
+
+    def watched(*args: Any) -> NDArray[np.float32]:
+        reading.release()
+        return read_tiles(*args)
+
+    class Patient(MeanBrightness):
+        """Computes nothing before the next batch is being read."""
+
+        id = "patient"
+
+        def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+            for _ in range(1 if self.asked else 2):
+                last = self.asked + len(tiles) == len(observations)
+                assert last or reading.acquire(timeout=60)
+            return super().__call__(tiles)
+
+    monkeypatch.setattr(feature_cache, "read_tiles", watched)
+    observations = current_observations(catalogue, S2)
+    extractor = Patient()
+    compute_features(catalogue, S2, observations, extractor)
+    assert extractor.asked == len(observations)
 
 
 def test_sensors_are_joined_on_the_tile_and_what_lacks_is_nan(catalogue: Catalogue) -> None:
@@ -85,7 +216,7 @@ def test_sensors_are_joined_on_the_tile_and_what_lacks_is_nan(catalogue: Catalog
         catalogue, {S2: MeanBrightness(), LANDSAT: MeanBrightness()}, WORLD.tile_size
     )
     assert list(features) == [S2, LANDSAT]
-    primary, secondary = features.values()
+    primary, secondary = (rows[:] for rows in features.values())
     seen = {s: set(current_observations(catalogue, s)["tile_id"]) for s in (S2, LANDSAT)}
     assert set(tile_ids) == seen[S2]
     assert not np.isnan(primary).any()
@@ -105,7 +236,28 @@ def test_a_tile_without_features_of_the_primary_sensor_is_left_out(catalogue: Ca
     tile_ids, features = joined_features(catalogue, {S2: Blind()}, WORLD.tile_size)
     observations = current_observations(catalogue, S2)
     assert tile_ids == list(observations["tile_id"])[1:]
-    assert len(features[S2]) == len(tile_ids)
+    whole = observation_features(catalogue, S2, observations, MeanBrightness())
+    np.testing.assert_array_equal(features[S2][:], whole[1:])
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_joined_features_are_reused_and_removed_after_a_week(catalogue: Catalogue) -> None:
+    extractors = {S2: MeanBrightness(), LANDSAT: MeanBrightness()}
+    ids, first = joined_features(catalogue, extractors, WORLD.tile_size)
+    written = {sensor: rows.path.stat().st_ino for sensor, rows in first.items()}
+    same_ids, again = joined_features(catalogue, extractors, WORLD.tile_size)
+    assert same_ids == ids
+    assert {sensor: rows.path.stat().st_ino for sensor, rows in again.items()} == written
+    assert first[S2].path != first[LANDSAT].path
+    days = feature_cache.KEEP_JOINED_DAYS
+    for sensor, age in ((S2, days + 1), (LANDSAT, days - 1)):
+        os.utime(first[sensor].path, (time.time() - age * 86400,) * 2)
+    other = MeanBrightness()
+    other.id = "other"
+    joined_features(catalogue, {S2: other}, WORLD.tile_size)
+    assert not first[S2].path.exists()
+    assert first[LANDSAT].path.exists()
+    assert len(first[S2][:]) == len(ids), "what is open stays readable"
 
 
 def test_a_second_sensor_that_saw_nothing_is_left_out(catalogue: Catalogue) -> None:
