@@ -5,13 +5,25 @@ Every function here also works in a process of its own, where it is the main one
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from rshash.errors import TrainingError
+
+SECONDS_TO_END = 45
+"""torchrun itself gives its processes 30."""
+
+ERROR_LINES = 20
 
 
 @contextmanager
@@ -99,3 +111,57 @@ def mean(value: float, device: torch.device) -> float:
     total = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return float(total) / world_size()
+
+
+def launch(
+    arguments: Sequence[str], processes: int, receive: Callable[[dict[str, Any]], None]
+) -> None:
+    """Runs a Python module in several processes under torchrun, and waits until all are done.
+
+    They are ended when this call is. Should this process be killed they end as soon as they have
+    something to tell, for nobody listens any more.
+
+    Args:
+        arguments: The module's name and its arguments.
+        processes: How many.
+        receive: Gets every JSON object that one of them prints as a line.
+
+    Raises:
+        TrainingError: One of them failed; the last lines of what they wrote to stderr are told.
+    """
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, "-m", *torchrun, "-m", *arguments]
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert running.stdout is not None
+        try:
+            for line in running.stdout:
+                if line.startswith("{"):
+                    receive(json.loads(line))
+            running.wait()
+        finally:
+            _end(running)
+        if running.returncode:
+            errors.seek(0)
+            raise TrainingError(
+                f"Training in {processes} processes failed with exit status "
+                f"{running.returncode}:\n{_tail(errors.readlines())}"
+            )
+
+
+def _tail(lines: list[str]) -> str:
+    # torchrun's own account of the failure follows, which is long and holds no cause.
+    first = next((i for i, line in enumerate(lines) if "distributed/elastic" in line), None)
+    return "".join((lines[:first] or lines)[-ERROR_LINES:])
+
+
+def _end(running: subprocess.Popen[str]) -> None:
+    if running.poll() is None:
+        running.terminate()
+        try:
+            running.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+    assert running.stdout is not None
+    running.stdout.close()

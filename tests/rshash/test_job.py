@@ -1,0 +1,199 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rshash.distributed import launch
+from rshash.errors import TrainingError
+from rshash.job import DESCRIPTION_FILE, TENSORS_FILE, TrainingJob, load_training, main, run_job
+from rshash.mrhash import MrHashSettings, train_mrhash
+from rshash.progress import Progress
+
+SETTINGS = {"bits": 16, "clusters": 4, "hashing_epochs": 6, "batch_size": 32, "hidden": 32}
+
+
+def write_sources(folder: Path, n: int = 200) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = random.integers(4, size=n)
+    sources = [
+        (3 * random.normal(size=(4, d))[labels] + random.normal(size=(n, d))).astype(np.float32)
+        for d in (12, 16)
+    ]
+    for name, source in zip(("primary", "secondary"), sources, strict=True):
+        np.save(folder / f"{name}.npy", source)
+    return sources
+
+
+def job_in(folder: Path, **changes) -> TrainingJob:
+    return TrainingJob(
+        **{
+            "method": "mrhash",
+            "settings": SETTINGS,
+            "features": [str(folder / "primary.npy"), str(folder / "secondary.npy")],
+            "output": str(folder / "output"),
+            **changes,
+        }
+    )
+
+
+def weights(training) -> dict[str, torch.Tensor]:
+    return training.head.state_dict()
+
+
+def test_a_job_gives_what_training_in_python_gives(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path)
+    steps: list[Progress] = []
+    found = run_job(job_in(tmp_path, checkpoint=str(tmp_path / "checkpoint")), steps.append)
+    expected = train_mrhash(sources, MrHashSettings(**SETTINGS))
+    for name, value in weights(expected).items():
+        assert torch.equal(weights(found)[name], value)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(found.scaling.mean, expected.scaling.mean)
+    assert (found.settings, found.losses) == (expected.settings, expected.losses)
+    assert (found.method, found.n_tiles) == ("mrhash", 200)
+    assert [step.loss for step in steps if step.stage == "hashing"] == found.losses["hashing"]
+    assert (tmp_path / "checkpoint").exists()
+
+
+def test_two_processes_share_the_work_of_one(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    alone = run_job(job_in(tmp_path))
+    steps: list[Progress] = []
+    together = run_job(
+        job_in(tmp_path, output=str(tmp_path / "together"), checkpoint=str(tmp_path / "state")),
+        steps.append,
+        processes=2,
+    )
+    assert [step.epoch for step in steps if step.stage == "hashing"] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(
+        together.losses["hashing"], alone.losses["hashing"], rtol=0.25, atol=0.05
+    )
+    np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=0.05)
+
+
+RANK = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from torch import nn
+from rshash import distributed
+from rshash.streaming import TileStream
+from rshash.training import TrainingRun, optimise, run_epochs
+with distributed.process_group():
+    rank = distributed.rank()
+    torch.manual_seed(rank)
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.2))
+    features = np.random.default_rng(0).normal(size=(101, 4)).astype(np.float32)
+    run = TrainingRun(0, device=torch.device("cpu"))
+    stream = TileStream([features], 16, seed=0, device=run.device)
+    optimiser = torch.optim.Adam(module.parameters(), 0.1)
+    seen = []
+    def train_epoch(epoch):
+        for rows, (x,) in stream.epoch(epoch):
+            seen.append(rows)
+            optimise((module(x) - x).square().mean(), optimiser, module)
+        return float(rank)
+    run_epochs(run, "copying", 2, module, optimiser, train_epoch)
+    np.savez(
+        Path(sys.argv[1]) / f"{rank}.npz",
+        weights=module[0].weight.detach(), rows=torch.cat(seen), loss=run.losses["copying"],
+        sizes=[len(rows) for rows in seen],
+    )
+"""
+
+
+def test_processes_share_every_batch_and_end_with_the_same_weights(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-c", RANK, str(tmp_path)]
+    running = [
+        subprocess.Popen(command, env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    np.testing.assert_array_equal(first["weights"], second["weights"])
+    np.testing.assert_array_equal(first["loss"], [0.5, 0.5])
+    np.testing.assert_array_equal(second["loss"], [0.5, 0.5])
+    assert (np.abs(first["sizes"] - second["sizes"]) <= 1).all()
+    rows = np.sort(np.concatenate([first["rows"], second["rows"]]))
+    np.testing.assert_array_equal(rows, np.repeat(np.arange(101), 2))
+
+
+def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sleeper.py").write_text(
+        "import json, os, time\nprint(json.dumps({'pid': os.getpid()}), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    pids = []
+
+    def receive(message: dict[str, int]) -> None:
+        pids.append(message["pid"])
+        if len(pids) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(["sleeper"], 2, receive)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_what_failed_in_the_processes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("failing.py").write_text("raise SystemExit('the disk is full')\n")
+    with pytest.raises(TrainingError, match=r"in 2 processes failed(.|\n)*the disk is full"):
+        launch(["failing"], 2, print)
+
+
+def test_a_jobs_error_is_told_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sources(tmp_path)
+    job_in(tmp_path, settings={**SETTINGS, "clusters": 150}).save(tmp_path / "job.json")
+    assert main([str(tmp_path / "job.json")]) == 1
+    assert "too few for 150 clusters" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_job_file_keeps_the_job(tmp_path: Path) -> None:
+    job = job_in(tmp_path, classes=["water"], labels="labels.npy")
+    job.save(tmp_path / "job.json")
+    assert asdict(TrainingJob.load(tmp_path / "job.json")) == asdict(job)
+    for content in ("", "[]", '{"method": "mrhash", "colour": 3}'):
+        (tmp_path / "job.json").write_text(content)
+        with pytest.raises(TrainingError, match=r"job\.json does not describe a training job"):
+            TrainingJob.load(tmp_path / "job.json")
+
+
+def test_jobs_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    with pytest.raises(TrainingError, match="MrHashSettings has no setting colour"):
+        run_job(job_in(tmp_path, settings={"colour": 3}))
+    with pytest.raises(TrainingError, match="methods are mrhash and ahcl, but found 'itq'"):
+        run_job(job_in(tmp_path, method="itq"))
+
+
+def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    run_job(job_in(tmp_path, settings={**SETTINGS, "hashing_epochs": 1}))
+    folder = tmp_path / "output"
+    content = (folder / TENSORS_FILE).read_bytes()
+    (folder / TENSORS_FILE).write_bytes(content[:-1])
+    with pytest.raises(TrainingError, match=r"does not match its checksum.* Train it again"):
+        load_training(folder)
+    (folder / TENSORS_FILE).write_bytes(content)
+    description = json.loads((folder / DESCRIPTION_FILE).read_text())
+    (folder / DESCRIPTION_FILE).write_text(json.dumps({**description, "format": 9}))
+    with pytest.raises(TrainingError, match="format 9"):
+        load_training(folder)
+    (folder / DESCRIPTION_FILE).unlink()
+    with pytest.raises(TrainingError, match="cannot be read"):
+        load_training(folder)
