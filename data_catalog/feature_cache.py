@@ -201,7 +201,7 @@ class _Cached:
     def __init__(
         self, catalogue: Catalogue, observations: gpd.GeoDataFrame, extractor: Extractor
     ) -> None:
-        self.observations = observations
+        self.observations = pd.DataFrame(observations[["tile_id", "segment_id", "row"]])
         self.extractor = extractor
         self.rows = observations["row"].to_numpy(np.int64)
         self.tile_ids = pd.Index(observations["tile_id"])
@@ -233,7 +233,7 @@ class _Cached:
 
     def fingerprint(self, at: NDArray[np.intp]) -> str:
         """A hash of which observations lie at some positions; -1 is none."""
-        columns = self.observations[["segment_id", "row"]].reset_index(drop=True)
+        columns = self.observations[["segment_id", "row"]]
         hashes = pd.util.hash_pandas_object(columns, index=False).to_numpy()
         chosen = np.append(hashes, np.uint64(0))[at]
         return hashlib.sha256(chosen.tobytes()).hexdigest()[:20]

@@ -18,6 +18,7 @@ from data_catalog.segments import INDEX_SCHEMA, bands_of, collection_of, open_pi
 from data_catalog.sensors import get_sensor
 
 READ_THREADS = 4
+PLANNING_COLUMNS = ["considered_scenes", "reason"]
 
 
 def current_observations(
@@ -31,18 +32,20 @@ def current_observations(
         tile_size: Only tiles of this size, metres; None for all.
 
     Returns:
-        A row per tile, sorted by ``tile_id``: the columns of a segment's index and ``segment_id``.
+        A row per tile, sorted by ``tile_id``: ``segment_id``, and the columns of a segment's index
+        but those that only planning reads.
     """
-    items = catalogue.items(collection_of(sensor))
-    frames = [segment_index(catalogue, item) for item in items]
-    frames = [frame[frame["state"] == "valid"] for frame in frames]
-    if tile_size is not None:
-        start = f"UTM{tile_size}-"
-        frames = [frame[frame["tile_id"].str.startswith(start)] for frame in frames]
-    frames = [frame for frame in frames if len(frame)]
+    start = "UTM" if tile_size is None else f"UTM{tile_size}-"
+    frames = []
+    for item in catalogue.items(collection_of(sensor)):
+        frame = segment_index(catalogue, item).drop(columns=PLANNING_COLUMNS)
+        frame = frame[(frame["state"] == "valid") & frame["tile_id"].str.startswith(start)]
+        if len(frame):
+            frames.append(frame)
     if not frames:
         columns = [*INDEX_SCHEMA.names, "segment_id", "geometry"]
-        return gpd.GeoDataFrame(columns=columns, geometry="geometry", crs="OGC:CRS84")
+        empty = gpd.GeoDataFrame(columns=columns, geometry="geometry", crs="OGC:CRS84")
+        return empty.drop(columns=PLANNING_COLUMNS)
     # Segments come oldest first and the sort is stable: of one moment, the last published wins.
     rows = pd.concat(frames, ignore_index=True).sort_values("datetime", kind="stable")
     newest = rows.drop_duplicates("tile_id", keep="last").sort_values("tile_id")
