@@ -9,7 +9,7 @@ from data_catalog.observations import current_observations
 from flows.learning import extractor_for, mrhash_settings
 from flows.parameters import NightlyParameters, RehashParameters, TrainParameters
 from rshash.errors import ModelError
-from rshash.mrhash import check_training_set
+from rshash.mrhash_settings import check_training_set
 
 
 def check_train(parameters: TrainParameters) -> None:

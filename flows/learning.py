@@ -7,7 +7,7 @@ from typing import Any
 from data_catalog.sensors import get_sensor
 from flows.parameters import TrainParameters
 from rshash.features import Extractor, make_extractor
-from rshash.mrhash import MrHashSettings
+from rshash.mrhash_settings import MrHashSettings
 
 TIMM_BANDS = ("red", "green", "blue")
 

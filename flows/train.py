@@ -18,7 +18,8 @@ from flows.parameters import TrainParameters
 from flows.progress import Progress
 from flows.tables import markdown_table
 from rshash.model import build_model
-from rshash.mrhash import MrHashSettings, MrHashTraining, train_mrhash
+from rshash.mrhash import MrHashTraining, train_mrhash
+from rshash.mrhash_settings import MrHashSettings
 from rshash.progress import Progress as Epoch
 
 
@@ -59,7 +60,9 @@ def learn(parameters: TrainParameters) -> str:
 def _train(sources: list[NDArray[np.float32]], settings: MrHashSettings) -> MrHashTraining:
     epochs = settings.autoencoder_epochs + settings.hashing_epochs
     with Progress("learn", epochs, "epochs") as progress:
-        return train_mrhash(sources, settings, lambda epoch: progress.advance(1, _loss_note(epoch)))
+        return train_mrhash(
+            sources, settings, progress=lambda epoch: progress.advance(1, _loss_note(epoch))
+        )
 
 
 def _loss_note(epoch: Epoch) -> str:

@@ -8,15 +8,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from rshash.progress import Progress, ReportProgress
+from rshash.streaming import TileStream
+from rshash.training import TrainingRun, autocast, optimise, run_epochs
 
 HIDDEN_LAYERS = (512, 512, 256, 256)
 PRIMARY_WEIGHT = 0.1
 """Of the primary source's own reconstruction while the autoencoder is trained alone."""
 
+LEARNING_RATE = 1e-3
 EPOCHS_PER_DECAY = 40
-BATCH_SIZE = 512
-SMALLEST_BATCH = 32
 
 
 class MultiSourceAutoencoder(nn.Module):
@@ -57,46 +57,40 @@ class MultiSourceAutoencoder(nn.Module):
 
 
 def train_autoencoder(
-    autoencoder: MultiSourceAutoencoder,
-    sources: Sequence[Tensor],
-    *,
-    epochs: int,
-    learning_rate: float = 1e-3,
-    report: ReportProgress,
+    autoencoder: MultiSourceAutoencoder, stream: TileStream, *, epochs: int, run: TrainingRun
 ) -> None:
     """Trains an autoencoder in place; the rate is halved every 40 epochs.
 
     Args:
         autoencoder: The autoencoder to train.
-        sources: Scaled features of each source, float (n, d_s).
+        stream: Batches of the scaled features of each source, float (b, d_s).
         epochs: Passes over the tiles.
-        learning_rate: Adam's first rate.
-        report: Called after each epoch.
+        run: The training.
     """
-    n_tiles = len(sources[0])
-    optimiser = torch.optim.Adam(autoencoder.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, 0.5)
-    autoencoder.train()
-    for epoch in range(1, epochs + 1):
-        total = 0.0
-        for batch in shuffled_batches(n_tiles, BATCH_SIZE):
-            rows = [source[batch] for source in sources]
-            loss = autoencoder.reconstruction_loss(autoencoder(rows[0]), rows, PRIMARY_WEIGHT)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item() * len(batch)
-        schedule.step()
-        report(Progress("autoencoder", epoch, epochs, total / n_tiles))
+    optimiser = torch.optim.Adam(autoencoder.parameters(), LEARNING_RATE)
 
+    def train_epoch(epoch: int) -> float:
+        total = torch.zeros((), device=run.device)
+        seen = 0
+        for rows, sources in stream.epoch(epoch):
+            with autocast(run.device):
+                latent = autoencoder(sources[0])
+                loss = autoencoder.reconstruction_loss(latent, sources, PRIMARY_WEIGHT)
+            optimise(loss, optimiser, autoencoder)
+            total += loss.detach() * len(rows)
+            seen += len(rows)
+        return float(total) / seen
 
-def shuffled_batches(n_tiles: int, largest: int) -> tuple[Tensor, ...]:
-    """Row numbers of all tiles in random order, split into batches.
-
-    Small training sets get smaller batches, so that an epoch still has enough steps.
-    """
-    size = min(largest, max(SMALLEST_BATCH, n_tiles // 16))
-    return torch.randperm(n_tiles).split(size)
+    run_epochs(
+        run,
+        "autoencoder",
+        epochs,
+        autoencoder,
+        optimiser,
+        train_epoch,
+        schedule=torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, 0.5),
+        n_tiles=stream.n_tiles,
+    )
 
 
 def _layers(widths: Sequence[int]) -> nn.Sequential:

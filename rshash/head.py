@@ -10,22 +10,22 @@ from torch import Tensor, nn
 class HashHead(nn.Module):
     """Maps scaled features to network outputs in [-1, 1], whose signs are the code.
 
-    One hidden layer, rectified and with dropout, then the hash layer with tanh.
+    One hidden layer, rectified and with dropout, or none; then the hash layer with tanh.
     """
 
     def __init__(
         self, dimensions: int, bits: int, hidden: int = 1024, dropout: float = 0.5
     ) -> None:
-        """Makes the layers for features of length `dimensions` and codes of `bits` bits."""
+        """Makes the layers for features of length `dimensions` and codes of `bits` bits.
+
+        A `hidden` width of 0 leaves the hidden layer out.
+        """
         super().__init__()
         self.sizes = {"dimensions": dimensions, "bits": bits, "hidden": hidden}
-        self.layers = nn.Sequential(
-            nn.Linear(dimensions, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, bits),
-            nn.Tanh(),
-        )
+        hidden_layer: list[nn.Module] = []
+        if hidden:
+            hidden_layer = [nn.Linear(dimensions, hidden), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*hidden_layer, nn.Linear(hidden or dimensions, bits), nn.Tanh())
 
     def forward(self, features: Tensor) -> Tensor:
         """Network outputs u, float (n, bits) in [-1, 1], of scaled features (n, dimensions)."""

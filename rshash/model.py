@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from rshash.codes import Words, pack
 from rshash.errors import ModelError, RshashError
 from rshash.features import Extractor, Features, hash_content, restore_extractor
 from rshash.head import HashHead
-from rshash.mrhash import MrHashTraining
 from rshash.scaling import FeatureScaling
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "model.json"
@@ -171,8 +173,36 @@ class Model:
         }
 
 
+class Training(Protocol):
+    """What every method's training gives."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method, such as "mrhash"."""
+
+    @property
+    def settings(self) -> DataclassInstance:
+        """The settings it ran with."""
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles trained on."""
+
+    @property
+    def head(self) -> HashHead:
+        """The trained head."""
+
+    @property
+    def scaling(self) -> FeatureScaling:
+        """The scaling of the primary source's features."""
+
+    @property
+    def losses(self) -> dict[str, list[float]]:
+        """Mean loss of each epoch by stage."""
+
+
 def build_model(
-    training: MrHashTraining,
+    training: Training,
     extractor: Extractor,
     *,
     primary_sensor: str,
@@ -180,6 +210,8 @@ def build_model(
     tile_size: int,
 ) -> Model:
     """Makes a model of a training's head and the extractor whose features it was trained on.
+
+    Where training tuned the extractor from pixels, give the tuned one.
 
     Raises:
         ModelError: The extractor's vectors have another length than the head reads.
@@ -191,7 +223,7 @@ def build_model(
             f"{extractor.dimensions}: use the extractor of the training's primary source."
         )
     return Model(
-        method="mrhash",
+        method=training.method,
         primary_sensor=primary_sensor,
         secondary_sensors=tuple(secondary_sensors),
         tile_size=tile_size,

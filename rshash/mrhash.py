@@ -1,71 +1,46 @@
 """MrHash: codes learned without labels from several sources' views of the same places.
 
-Sun et al., TGRS 2022, doi:10.1109/TGRS.2022.3231215. An autoencoder from the primary source to all
-sources gives a latent space; its clusters give every tile a pseudo multi-label; a head that sees
-the primary source alone learns codes that keep those labels.
+Sun et al., TGRS 2022, doi:10.1109/TGRS.2022.3231215. All sources' views of the training tiles give
+a latent space; its clusters give every tile a pseudo multi-label; a head that sees the primary
+source alone learns codes that keep those labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from rshash.autoencoder import (
-    MultiSourceAutoencoder,
-    shuffled_batches,
-    train_autoencoder,
-)
-from rshash.codes import check_bits
+from rshash import distributed
+from rshash.autoencoder import MultiSourceAutoencoder, train_autoencoder
+from rshash.checkpoints import Checkpoint, fingerprint
 from rshash.errors import TrainingError
-from rshash.features import Features
+from rshash.features import Extractor
+from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
 from rshash.kmeans import kmeans
-from rshash.progress import Progress, ReportProgress
-from rshash.pseudo_labels import sharpened_target, soft_assignment
-from rshash.scaling import FeatureScaling
+from rshash.mrhash_settings import MrHashSettings, check_training_set
+from rshash.neighbours import extended_embedding, joined_directions, neighbour_embedding
+from rshash.pixels import PixelBackbone, TilePixels
+from rshash.probe import Probe
+from rshash.progress import ReportProgress
+from rshash.scaling import FeatureScaling, check_sources
+from rshash.sources import ScaledSources, take_rows
+from rshash.streaming import POOL_ROWS, Rows, TileStream, Transform
+from rshash.training import TrainingRun
 
-EPOCHS_PER_DECAY = 10
+REFERENCE_TILES = 1 << 14
+"""Most tiles whose graph of neighbours is made, and which are clustered; others follow them."""
 
-
-@dataclass(frozen=True)
-class MrHashSettings:
-    """Settings of MrHash.
-
-    The defaults are for frozen features and a small head; the paper trains for longer.
-
-    Attributes:
-        bits: Length of the codes.
-        clusters: Clusters of the latent space, which are the pseudo-labels' classes.
-        latent: Length of the latent vectors.
-        autoencoder_epochs: Passes over the tiles in the autoencoder stage.
-        hashing_epochs: Passes over the tiles in the hashing stage.
-        batch_size: Most tiles in a step of the hashing stage.
-        learning_rate: Adam's first rate in the hashing stage.
-        reconstruction_weight: Weight of the reconstruction beside the two divergences, lambda_0.
-        hidden: Width of the head's hidden layer.
-        dropout: Share of the hidden layer dropped while training.
-        seed: Seed of everything random.
-        components: Principal components that features are whitened to; without it they are only
-            centred. Extractors say what suits them.
-    """
-
-    bits: int = 64
-    clusters: int = 64
-    latent: int = 64
-    autoencoder_epochs: int = 60
-    hashing_epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    reconstruction_weight: float = 1.0
-    hidden: int = 1024
-    dropout: float = 0.5
-    seed: int = 0
-    components: int | None = None
+PIXEL_POOL_ROWS = 1024
+SMALLEST_BATCH = 32
+AUTOENCODER_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -79,6 +54,8 @@ class MrHashTraining:
         scaling: The scaling of the primary source's features.
         probabilities: Pseudo multi-labels of the training tiles, float32 (n, clusters).
         losses: Mean loss of each epoch by stage.
+        extractor: The primary source's extractor where its weights were tuned from pixels.
+        method: Name of the method.
     """
 
     settings: MrHashSettings
@@ -87,160 +64,188 @@ class MrHashTraining:
     scaling: FeatureScaling
     probabilities: NDArray[np.float32]
     losses: dict[str, list[float]]
-
-
-def check_training_set(n_tiles: int, settings: MrHashSettings) -> None:
-    """Refuses a training set that is too small for the clusters, and settings that cannot work.
-
-    Raises:
-        CodeError: The number of bits is not allowed.
-        TrainingError: There are fewer than two tiles for each cluster, or fewer than two clusters.
-    """
-    check_bits(settings.bits)
-    if settings.clusters < 2:
-        raise TrainingError(f"At least 2 clusters are needed, but found {settings.clusters}.")
-    if n_tiles < 2 * settings.clusters:
-        fewer = f", or train with at most {n_tiles // 2} clusters" if n_tiles >= 4 else ""
-        raise TrainingError(
-            f"{n_tiles} tiles are too few for {settings.clusters} clusters: "
-            f"ingest at least {2 * settings.clusters} tiles{fewer}."
-        )
+    extractor: Extractor | None = None
+    method: str = "mrhash"
 
 
 def train_mrhash(
-    sources: Sequence[Features],
+    sources: Sequence[Rows],
     settings: MrHashSettings | None = None,
+    *,
+    pixels: TilePixels | None = None,
     progress: ReportProgress | None = None,
+    checkpoint: Path | None = None,
 ) -> MrHashTraining:
     """Trains MrHash on the features of the same tiles from one or more sources.
 
-    The same seed and data give the same result on the CPU.
+    The same seed and data give the same result on the CPU, also when training was ended and
+    resumed from its checkpoint.
 
     Args:
-        sources: float32 (n, d_s) for each source, unscaled. The first is the primary one, from
-            which codes are made, and must be complete; in the others a row of NaN is a tile that
-            lacks the source.
+        sources: float (n, d_s) for each source, unscaled, in memory or on disk. The first is the
+            primary one, from which codes are made, and must be complete; in the others a row of
+            NaN is a tile that lacks the source.
         settings: The settings; the defaults where it is None.
+        pixels: The primary source's tiles. With them the hashing stage sees pixels in place of
+            cached features, and the extractor is fine-tuned.
         progress: Called after every epoch.
+        checkpoint: Folder that keeps the training's state after every epoch, and from which an
+            ended training goes on.
 
     Returns:
         The trained head, its scaling, the pseudo multi-labels and the losses.
 
     Raises:
         CodeError: The number of bits is not allowed.
+        FeatureError: Features are infinite, or all the same.
         TrainingError: The training set is too small, incomplete, or diverged.
+        CheckpointError: The checkpoint is damaged, or belongs to another training.
     """
     settings = settings or MrHashSettings()
-    scalings, scaled = _prepare(sources, settings)
-    losses: dict[str, list[float]] = {}
-
-    def report(step: Progress) -> None:
-        if not np.isfinite(step.loss):
-            raise TrainingError(
-                f"The loss of the {step.stage} stage became {step.loss} in epoch {step.epoch}: "
-                f"lower the learning rate (it is {settings.learning_rate})."
-            )
-        losses.setdefault(step.stage, []).append(step.loss)
-        if progress is not None:
-            progress(step)
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_sources(sources)
+    n_tiles = sources[0].shape[0]
+    check_training_set(n_tiles, settings)
+    if pixels is not None:
+        pixels.check(n_tiles)
+    scaled = ScaledSources(
+        sources, [FeatureScaling.fit(source, settings.components) for source in sources]
+    )
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(checkpoint, _identity(sources, settings, pixels))
+    run = TrainingRun(settings.seed, progress, saved)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        tensors = [torch.as_tensor(source, device=device) for source in scaled]
-        dimensions = [source.shape[1] for source in scaled]
-        autoencoder = MultiSourceAutoencoder(dimensions, settings.latent).to(device)
-        train_autoencoder(autoencoder, tensors, epochs=settings.autoencoder_epochs, report=report)
-        hashing = _Hashing(autoencoder, dimensions[0], settings, tensors[0]).to(device)
-        _train_hashing(hashing, tensors, settings, report)
-    return MrHashTraining(
-        settings=settings,
-        n_tiles=len(scaled[0]),
-        head=hashing.head.cpu().eval(),
-        scaling=scalings[0],
-        probabilities=hashing.probabilities(tensors[0]).cpu().numpy(),
-        losses=losses,
-    )
+        return _Stages(run, settings, scaled).train(pixels)
 
 
-def _prepare(
-    sources: Sequence[Features], settings: MrHashSettings
-) -> tuple[list[FeatureScaling], list[Features]]:
-    if not sources:
-        raise TrainingError("MrHash needs the features of at least one source, but found none.")
-    n_tiles = len(sources[0])
-    check_training_set(n_tiles, settings)
-    if any(len(source) != n_tiles for source in sources):
-        raise TrainingError(
-            "All sources must describe the same tiles, "
-            f"but they have {[len(source) for source in sources]} rows."
+class _Stages:
+    def __init__(self, run: TrainingRun, settings: MrHashSettings, sources: ScaledSources) -> None:
+        self._run, self._settings, self._sources = run, settings, sources
+        drawn = np.random.default_rng(settings.seed).permutation(sources.n_tiles)
+        self._references = np.sort(drawn[:REFERENCE_TILES])
+
+    def train(self, pixels: TilePixels | None) -> MrHashTraining:
+        settings, sources, device = self._settings, self._sources, self._run.device
+        self._check_distinct()
+        head = HashHead(sources.dimensions[0], settings.bits, settings.hidden, settings.dropout)
+        backbone = None
+        if pixels is not None:
+            frozen = settings.backbone_rate == 0
+            backbone = PixelBackbone(pixels, sources.scalings[0], frozen=frozen)
+        autoencoder = latent = None
+        if settings.latent_space == "autoencoder":
+            autoencoder = self._autoencoder()
+        else:
+            latent = self._neighbour_latent()
+        centres = self._centres(autoencoder, latent)
+        hashing = Hashing(settings, head, centres, autoencoder, backbone).to(device)
+        probe = None if settings.patience is None else Probe(sources, pixels, settings.seed, device)
+        stream = self._stream(settings.batch_size, autoencoder, pixels)
+        probabilities = train_hashing(self._run, settings, hashing, stream, latent, probe)
+        extractor = None
+        if pixels is not None and backbone is not None and settings.backbone_rate:
+            extractor = pixels.extractor.with_weights(backbone.network.cpu())
+        return MrHashTraining(
+            settings=settings,
+            n_tiles=sources.n_tiles,
+            head=hashing.head.cpu().eval(),
+            scaling=sources.scalings[0],
+            probabilities=probabilities.cpu().numpy(),
+            losses=self._run.losses,
+            extractor=extractor,
         )
-    missing = int(np.isnan(sources[0]).any(axis=1).sum())
-    if missing:
-        raise TrainingError(
-            f"{missing} of {n_tiles} tiles lack the primary source: leave them out of training."
+
+    def _check_distinct(self) -> None:
+        primary = take_rows(self._sources.arrays[0], self._references)
+        distinct, clusters = len(np.unique(primary, axis=0)), self._settings.clusters
+        if distinct < clusters:
+            raise TrainingError(
+                f"{len(primary)} tiles show only {distinct} different features, too few to fill "
+                f"{clusters} clusters: train with at most {distinct} clusters, or on more varied "
+                "tiles."
+            )
+
+    def _autoencoder(self) -> MultiSourceAutoencoder:
+        autoencoder = MultiSourceAutoencoder(self._sources.dimensions, self._settings.latent)
+        autoencoder.to(self._run.device)
+        stream = self._stream(AUTOENCODER_BATCH, autoencoder)
+        train_autoencoder(
+            autoencoder, stream, epochs=self._settings.autoencoder_epochs, run=self._run
         )
-    scalings = [FeatureScaling.fit(source, settings.components) for source in sources]
-    return scalings, [
-        scaling.apply(source) for scaling, source in zip(scalings, sources, strict=True)
-    ]
+        return autoencoder
 
+    def _neighbour_latent(self) -> Tensor:
+        """Latent vectors of all tiles, float (n, latent)."""
+        device = self._run.device
 
-class _Hashing(nn.Module):
-    """Everything that the hashing stage trains."""
+        def compute() -> Tensor:
+            references = joined_directions(self._sources.take(self._references, device))
+            latent = neighbour_embedding(references, self._settings.latent)
+            if len(references) == self._sources.n_tiles:
+                return latent
+            further = (joined_directions(block) for block in self._sources.blocks(device))
+            return torch.cat([extended_embedding(rows, references, latent) for rows in further])
 
-    def __init__(
+        return self._kept("latent", compute)
+
+    def _centres(self, autoencoder: MultiSourceAutoencoder | None, latent: Tensor | None) -> Tensor:
+        """Centres of the clusters of the latent space, float (K, latent)."""
+
+        def compute() -> Tensor:
+            if latent is not None:
+                points = latent[torch.from_numpy(self._references).to(latent.device)]
+            else:
+                assert autoencoder is not None
+                primary = self._sources.take(self._references, self._run.device)[0]
+                with torch.no_grad():
+                    points = autoencoder(primary)
+            return kmeans(points, self._settings.clusters)
+
+        return self._kept("centres", compute)
+
+    def _kept(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """A result that is computed once for a training and the same in all its processes."""
+        checkpoint = self._run.checkpoint
+        kept = checkpoint.kept(name) if checkpoint else None
+        if kept is not None:
+            return kept[name].to(self._run.device)
+        result = compute().contiguous()
+        distributed.broadcast_tensor(result)
+        if checkpoint:
+            checkpoint.keep(name, {name: result})
+        return result
+
+    def _stream(
         self,
-        autoencoder: MultiSourceAutoencoder,
-        dimensions: int,
-        settings: MrHashSettings,
-        primary: Tensor,
-    ) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
-        self.head = HashHead(dimensions, settings.bits, settings.hidden, settings.dropout)
-        self.to_latent = nn.Linear(settings.bits, settings.latent, bias=False)
-        with torch.no_grad():
-            centres = kmeans(autoencoder(primary), settings.clusters)
-        self.centres = nn.Parameter(centres)
-
-    @torch.no_grad()
-    def probabilities(self, primary: Tensor) -> Tensor:
-        """The sharpened pseudo multi-labels of all tiles, float (n, clusters)."""
-        device = self.centres.device
-        latent = torch.cat([self.autoencoder(rows.to(device)) for rows in primary.split(8192)])
-        return sharpened_target(soft_assignment(latent, self.centres))
-
-    def loss(self, sources: Sequence[Tensor], target: Tensor, weight: float) -> Tensor:
-        latent = self.autoencoder(sources[0])
-        hashed = self.to_latent(self.head(sources[0]))
-        divergence = sum(
-            # Averaged over the batch alone: averaging over clusters too would drown the labels.
-            nn.functional.kl_div(soft_assignment(z, self.centres), target, reduction="batchmean")
-            for z in (hashed, latent)
+        largest_batch: int,
+        autoencoder: MultiSourceAutoencoder | None,
+        pixels: TilePixels | None = None,
+    ) -> TileStream:
+        """All sources where there is an autoencoder, else what the head sees; pixels come last."""
+        sources = self._sources
+        count = len(sources.arrays) if autoencoder is not None else 1 if pixels is None else 0
+        arrays = sources.arrays[:count]
+        transforms: list[Transform | None] = [s.apply for s in sources.scalings[:count]]
+        if pixels is not None:
+            arrays, transforms = [*arrays, pixels.rows], [*transforms, None]
+        return TileStream(
+            arrays,
+            # Small training sets get smaller batches, so that an epoch still has enough steps.
+            min(largest_batch, max(SMALLEST_BATCH, sources.n_tiles // 16)),
+            seed=self._settings.seed,
+            device=self._run.device,
+            transforms=transforms,
+            pool_rows=POOL_ROWS if pixels is None else PIXEL_POOL_ROWS,
         )
-        return divergence + weight * self.autoencoder.reconstruction_loss(latent, sources)
 
 
-def _train_hashing(
-    hashing: _Hashing,
-    sources: Sequence[Tensor],
-    settings: MrHashSettings,
-    report: ReportProgress,
-) -> None:
-    epochs, n_tiles = settings.hashing_epochs, len(sources[0])
-    optimiser = torch.optim.Adam(hashing.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, 0.7)
-    hashing.train()
-    for epoch in range(1, epochs + 1):
-        target = hashing.probabilities(sources[0])
-        total = 0.0
-        for batch in shuffled_batches(n_tiles, settings.batch_size):
-            rows = [source[batch] for source in sources]
-            loss = hashing.loss(rows, target[batch], settings.reconstruction_weight)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item() * len(batch)
-        schedule.step()
-        report(Progress("hashing", epoch, epochs, total / n_tiles))
+def _identity(
+    sources: Sequence[Rows], settings: MrHashSettings, pixels: TilePixels | None
+) -> dict[str, Any]:
+    return {
+        "method": "mrhash",
+        "settings": asdict(settings),
+        "sources": [fingerprint(source) for source in sources],
+        "pixels": pixels and {"rows": fingerprint(pixels.rows), "extractor": pixels.extractor.id},
+    }

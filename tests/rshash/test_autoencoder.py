@@ -1,7 +1,8 @@
 import torch
 
-from rshash.autoencoder import MultiSourceAutoencoder, shuffled_batches, train_autoencoder
-from rshash.progress import Progress
+from rshash.autoencoder import MultiSourceAutoencoder, train_autoencoder
+from rshash.streaming import TileStream
+from rshash.training import TrainingRun
 
 
 def make_sources(n: int = 256) -> list[torch.Tensor]:
@@ -12,11 +13,14 @@ def make_sources(n: int = 256) -> list[torch.Tensor]:
 
 def test_it_learns_to_predict_both_sources() -> None:
     torch.manual_seed(0)
-    steps: list[Progress] = []
     autoencoder = MultiSourceAutoencoder([12, 7], 4)
-    train_autoencoder(autoencoder, make_sources(), epochs=20, report=steps.append)
-    assert [step.epoch for step in steps] == list(range(1, 21))
-    assert steps[-1].loss < 0.3 * steps[0].loss
+    arrays = [source.numpy() for source in make_sources()]
+    stream = TileStream(arrays, 32, seed=0, device=torch.device("cpu"))
+    run = TrainingRun(0, device=torch.device("cpu"))
+    train_autoencoder(autoencoder, stream, epochs=20, run=run)
+    losses = run.losses["autoencoder"]
+    assert len(losses) == 20
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_a_missing_secondary_source_takes_no_part() -> None:
@@ -40,10 +44,3 @@ def test_the_primary_source_alone_counts_in_full() -> None:
     latent = autoencoder(primary)
     expected = (autoencoder.decoders[0](latent) - primary).square().mean()
     torch.testing.assert_close(autoencoder.reconstruction_loss(latent, [primary]), expected)
-
-
-def test_small_sets_get_smaller_batches() -> None:
-    for n_tiles, size in ((10, 10), (400, 32), (2000, 125), (20000, 512)):
-        batches = shuffled_batches(n_tiles, 512)
-        assert len(batches[0]) == size
-        assert torch.equal(torch.cat(batches).sort().values, torch.arange(n_tiles))

@@ -7,7 +7,8 @@ import pytest
 from rshash.errors import FeatureError, ModelError
 from rshash.features import make_extractor
 from rshash.model import Model, build_model
-from rshash.mrhash import MrHashSettings, train_mrhash
+from rshash.mrhash import train_mrhash
+from rshash.mrhash_settings import MrHashSettings
 
 
 def make_tiles(n: int = 40) -> np.ndarray:

@@ -1,16 +1,24 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from rshash.codes import pack
-from rshash.errors import CodeError, TrainingError
+from rshash.errors import CheckpointError, CodeError, FeatureError, TrainingError
 from rshash.evaluation import mean_average_precision
-from rshash.mrhash import MrHashSettings, check_training_set, train_mrhash
+from rshash.features import make_extractor
+from rshash.mrhash import MrHashTraining, train_mrhash
+from rshash.mrhash_settings import MrHashSettings, check_training_set
+from rshash.pixels import TilePixels
 from rshash.progress import Progress
 
-SMALL = MrHashSettings(
-    bits=16, clusters=6, autoencoder_epochs=15, hashing_epochs=10, batch_size=32, hidden=64
+SMALL = MrHashSettings(bits=16, clusters=6, hashing_epochs=10, batch_size=32, hidden=64)
+PUBLISHED = replace(
+    MrHashSettings.paper(bits=16, clusters=6), autoencoder_epochs=15, hashing_epochs=20
 )
+QUICK = MrHashSettings(bits=8, clusters=4, hashing_epochs=2, hidden=16)
 
 
 def make_places(n: int = 360, classes: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,40 +32,80 @@ def make_places(n: int = 360, classes: int = 6) -> tuple[np.ndarray, np.ndarray,
     return sources[0].astype(np.float32), sources[1].astype(np.float32), labels
 
 
+def assert_equal(one: MrHashTraining, other: MrHashTraining) -> None:
+    for a, b in zip(one.head.parameters(), other.head.parameters(), strict=True):
+        assert torch.equal(a, b)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    assert one.losses == other.losses
+
+
 def codes_of(training, features: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return pack(training.head(torch.from_numpy(training.scaling.apply(features))).numpy())
 
 
-def test_codes_bring_like_places_together() -> None:
+@pytest.mark.parametrize(("settings", "least"), [(SMALL, 0.9), (PUBLISHED, 0.6)])
+def test_codes_bring_like_places_together(settings: MrHashSettings, least: float) -> None:
     primary, secondary, labels = make_places()
     steps: list[Progress] = []
-    training = train_mrhash([primary[60:], secondary[60:]], SMALL, steps.append)
+    training = train_mrhash([primary[60:], secondary[60:]], settings, progress=steps.append)
     words = codes_of(training, primary)
     precision = mean_average_precision(words[:60], labels[:60], words[60:], labels[60:])
-    assert precision > 0.75
-    assert [s.epoch for s in steps if s.stage == "autoencoder"] == list(range(1, 16))
-    assert [s.epoch for s in steps if s.stage == "hashing"] == list(range(1, 11))
-    assert training.losses["hashing"] == [s.loss for s in steps if s.stage == "hashing"]
+    assert precision > least
+    for stage, losses in training.losses.items():
+        assert [s.epoch for s in steps if s.stage == stage] == list(range(1, len(losses) + 1))
+        assert losses == [s.loss for s in steps if s.stage == stage]
     assert training.probabilities.shape == (300, 6)
     assert training.probabilities.dtype == np.float32
     np.testing.assert_allclose(training.probabilities.sum(axis=1), 1, rtol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_result_and_leaves_torchs_own_alone() -> None:
+@pytest.mark.parametrize("latent_space", ["neighbours", "autoencoder"])
+def test_the_same_seed_gives_the_same_result_and_leaves_torchs_own_alone(latent_space: str) -> None:
     primary, secondary, _ = make_places(120)
-    settings = MrHashSettings(
-        bits=16, clusters=4, autoencoder_epochs=2, hashing_epochs=2, hidden=16, seed=7
-    )
+    settings = replace(QUICK, latent_space=latent_space, autoencoder_epochs=2, seed=7)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first = train_mrhash([primary, secondary], settings)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(99)
-    again = train_mrhash([primary, secondary], settings)
-    for a, b in zip(first.head.parameters(), again.head.parameters(), strict=True):
-        assert torch.equal(a, b)
-    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    assert_equal(first, train_mrhash([primary, secondary], settings))
+
+
+@pytest.mark.parametrize("latent_space", ["neighbours", "autoencoder"])
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("ended_in", [("autoencoder", 1), ("hashing", 1), ("hashing", 3)])
+def test_a_resumed_training_gives_what_an_uninterrupted_one_gives(
+    tmp_path: Path, latent_space: str, patience: int | None, ended_in: tuple[str, int]
+) -> None:
+    if latent_space == "neighbours" and ended_in[0] == "autoencoder":
+        pytest.skip("no such stage")
+    sources = make_places(200)[:2]
+    settings = replace(
+        QUICK,
+        latent_space=latent_space,
+        autoencoder_epochs=2,
+        hashing_epochs=4,
+        patience=patience,
+    )
+
+    def end(step: Progress) -> None:
+        if (step.stage, step.epoch) == ended_in:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_mrhash(sources, settings, progress=end, checkpoint=tmp_path)
+    steps: list[Progress] = []
+    resumed = train_mrhash(sources, settings, progress=steps.append, checkpoint=tmp_path)
+    assert len(steps) < sum(map(len, resumed.losses.values()))
+    assert_equal(resumed, train_mrhash(sources, settings))
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    sources = make_places(120)[:2]
+    train_mrhash(sources, QUICK, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match="bits was 8 and is 16"):
+        train_mrhash(sources, replace(QUICK, bits=16), checkpoint=tmp_path)
 
 
 @pytest.mark.parametrize("gap", ["alone", "partly", "never"])
@@ -65,8 +113,44 @@ def test_it_trains_with_one_source_and_with_gaps_in_the_second(gap: str) -> None
     primary, secondary, _ = make_places(120)
     secondary[: 60 if gap == "partly" else 0] = np.nan
     sources = [primary] if gap == "alone" else [primary, secondary]
-    settings = MrHashSettings(bits=8, clusters=4, autoencoder_epochs=2, hashing_epochs=2, hidden=16)
-    assert len(np.unique(codes_of(train_mrhash(sources, settings), primary))) > 1
+    assert len(np.unique(codes_of(train_mrhash(sources, QUICK), primary))) > 1
+
+
+def test_more_tiles_than_the_graph_takes_follow_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    primary, secondary, labels = make_places()
+    monkeypatch.setattr("rshash.mrhash.REFERENCE_TILES", 150)
+    training = train_mrhash([primary[60:], secondary[60:]], SMALL)
+    words = codes_of(training, primary)
+    assert mean_average_precision(words[:60], labels[:60], words[60:], labels[60:]) > 0.85
+
+
+def test_training_stops_early_where_held_out_tiles_gain_nothing() -> None:
+    sources = make_places()[:2]
+    settings = replace(SMALL, hashing_epochs=200, patience=3)
+    losses = train_mrhash(sources, settings).losses["hashing"]
+    assert 4 <= len(losses) < 200
+
+
+def test_codes_are_learned_from_pixels() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(4, size=160)
+    tiles = random.normal(0.1, 0.01, (160, 2, 12, 12)).astype(np.float32)
+    tiles[labels % 2 == 1, :, ::2] += 0.1
+    tiles[labels >= 2, 1] += 0.1
+    spec = {"kind": "mosaiks", "bands": ["red", "nir"], "features": 16}
+    extractor = make_extractor(spec)
+    pixels = TilePixels(tiles.reshape(160, -1), tiles.shape[1:], extractor)
+    settings = replace(QUICK, hashing_epochs=8, components=3)
+    tuned = train_mrhash([extractor(tiles)], settings, pixels=pixels)
+    assert tuned.extractor is not None
+    assert tuned.extractor.id != extractor.id
+    frozen = train_mrhash([extractor(tiles)], replace(settings, backbone_rate=0), pixels=pixels)
+    assert frozen.extractor is None
+    for training, used in ((tuned, tuned.extractor), (frozen, extractor)):
+        words = codes_of(training, used(tiles))
+        assert mean_average_precision(words[:40], labels[:40], words[40:], labels[40:]) > 0.9
+    with pytest.raises(TrainingError, match="Pixels of 159 tiles"):
+        train_mrhash([extractor(tiles)[1:]], settings, pixels=pixels)
 
 
 def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
@@ -83,8 +167,20 @@ def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
         check_training_set(1000, MrHashSettings(bits=12))
     with pytest.raises(TrainingError, match="same tiles"):
         train_mrhash([primary, secondary[1:]], SMALL)
-    with pytest.raises(TrainingError, match="at least one source"):
+    with pytest.raises(TrainingError, match="At least one source"):
         train_mrhash([], SMALL)
     primary[5] = np.nan
     with pytest.raises(TrainingError, match="1 of 120 tiles lack the primary"):
         train_mrhash([primary, secondary], SMALL)
+
+
+def test_features_that_nothing_can_be_learned_from_are_refused() -> None:
+    primary, secondary, _ = make_places(120)
+    with pytest.raises(FeatureError, match="same features"):
+        train_mrhash([primary, np.ones_like(secondary)], QUICK)
+    secondary[7, 3] = np.inf
+    with pytest.raises(FeatureError, match="row 7"):
+        train_mrhash([primary, secondary], QUICK)
+    few = np.repeat(primary[:3], 40, axis=0)
+    with pytest.raises(TrainingError, match=r"only 3 different features.* at most 3 clusters"):
+        train_mrhash([few], QUICK)

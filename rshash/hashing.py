@@ -1,0 +1,158 @@
+"""The hashing stage of MrHash: a head that sees the primary source alone learns the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rshash.autoencoder import MultiSourceAutoencoder
+from rshash.head import HashHead
+from rshash.mrhash_settings import MrHashSettings
+from rshash.pixels import PixelBackbone
+from rshash.pseudo_labels import sharpened_target, soft_assignment
+from rshash.streaming import TileStream
+from rshash.training import TrainingRun, autocast, optimise, run_epochs
+
+if TYPE_CHECKING:
+    from rshash.probe import Probe
+
+EPOCHS_PER_DECAY = 10
+DECAY = 0.7
+
+
+class Hashing(nn.Module):
+    """Everything that the hashing stage trains.
+
+    Without an autoencoder the latent vectors are given and stay as they are; with one it keeps
+    learning, and the latent vectors and the pseudo-labels with it.
+    """
+
+    def __init__(
+        self,
+        settings: MrHashSettings,
+        head: HashHead,
+        centres: Tensor,
+        autoencoder: MultiSourceAutoencoder | None = None,
+        backbone: PixelBackbone | None = None,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.autoencoder = autoencoder
+        self.backbone = backbone
+        self.to_latent = nn.Linear(head.sizes["bits"], centres.shape[1], bias=False)
+        self.centres = nn.Parameter(centres.clone(), requires_grad=autoencoder is not None)
+        self._reconstruction_weight = settings.reconstruction_weight
+        self._similarity_weight = settings.similarity_weight
+
+    def outputs(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Network outputs u, float (n, bits), of a batch's arrays as the stream gives them."""
+        return self.head(arrays[0] if self.backbone is None else self.backbone(arrays[-1]))
+
+    def loss(self, arrays: Sequence[Tensor], target: Tensor, latent: Tensor | None) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            arrays: The primary source's features, float (b, d), or all sources' where there is an
+                autoencoder; where there is a backbone its tiles' pixels come last.
+            target: Pseudo multi-labels p, float (b, K).
+            latent: Latent vectors where they are given, float (b, latent).
+        """
+        outputs = self.outputs(arrays)
+        loss = _divergence(self.to_latent(outputs), self.centres, target)
+        if self.autoencoder is not None:
+            sources = arrays[: len(self.autoencoder.decoders)]
+            latent = self.autoencoder(sources[0])
+            reconstruction = self.autoencoder.reconstruction_loss(latent, sources)
+            loss = loss + _divergence(latent, self.centres, target)
+            loss = loss + self._reconstruction_weight * reconstruction
+        if self._similarity_weight and latent is not None:
+            loss = loss + self._similarity_weight * _dissimilarity(outputs, latent.detach())
+        return loss
+
+    @torch.no_grad()
+    def targets(self, latent: Tensor | None, stream: TileStream) -> Tensor:
+        """Pseudo multi-labels of all tiles, float (n, K)."""
+        if self.autoencoder is not None:
+            latent = torch.cat([self.autoencoder(rows) for rows in stream.in_order()])
+        assert latent is not None
+        return sharpened_target(soft_assignment(latent, self.centres))
+
+
+def train_hashing(
+    run: TrainingRun,
+    settings: MrHashSettings,
+    hashing: Hashing,
+    stream: TileStream,
+    latent: Tensor | None,
+    probe: Probe | None = None,
+) -> Tensor:
+    """Trains the hashing stage in place.
+
+    Args:
+        run: The training.
+        settings: Its settings.
+        hashing: What is trained.
+        stream: Batches of arrays as `Hashing.loss` takes them.
+        latent: Latent vectors of all tiles, float (n, latent), where they are given.
+        probe: Tiles held out to judge the codes by; with it training stops early.
+
+    Returns:
+        Pseudo multi-labels of all tiles at the end, float (n, K).
+    """
+    optimiser = _optimiser(settings, hashing)
+    constant = None if hashing.autoencoder is not None else hashing.targets(latent, stream)
+
+    def train_epoch(epoch: int) -> float:
+        target = constant if constant is not None else hashing.targets(latent, stream)
+        total = torch.zeros((), device=run.device)
+        seen = 0
+        for rows, arrays in stream.epoch(epoch):
+            if probe is not None:
+                rows, arrays = probe.left_in(rows, arrays)
+            given = None if latent is None else latent[rows]
+            with autocast(run.device):
+                loss = hashing.loss(arrays, target[rows], given)
+            optimise(loss, optimiser, hashing)
+            total += loss.detach() * len(rows)
+            seen += len(rows)
+        return float(total) / seen
+
+    run_epochs(
+        run,
+        "hashing",
+        settings.hashing_epochs,
+        hashing,
+        optimiser,
+        train_epoch,
+        schedule=torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, DECAY),
+        criterion=None if probe is None else lambda: probe.judge(hashing),
+        patience=settings.patience or settings.hashing_epochs,
+        n_tiles=stream.n_tiles,
+    )
+    return hashing.targets(latent, stream)
+
+
+def _optimiser(settings: MrHashSettings, hashing: Hashing) -> torch.optim.Optimizer:
+    backbone = [] if hashing.backbone is None else list(hashing.backbone.parameters())
+    tuned = {id(parameter) for parameter in backbone}
+    others = [p for p in hashing.parameters() if id(p) not in tuned and p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": others}]
+    if backbone:
+        groups.append({"params": backbone, "lr": settings.learning_rate * settings.backbone_rate})
+    return torch.optim.Adam(groups, settings.learning_rate)
+
+
+def _divergence(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
+    # Averaged over the batch alone: averaging over clusters too would drown the labels.
+    assignment = soft_assignment(latent.float(), centres)
+    return nn.functional.kl_div(assignment, target, reduction="batchmean")
+
+
+def _dissimilarity(outputs: Tensor, latent: Tensor) -> Tensor:
+    """Mean squared difference of the outputs' inner products, over bits, to the latent cosines."""
+    directions = nn.functional.normalize(latent, dim=1)
+    similarity = outputs.float() @ outputs.float().T / outputs.shape[1]
+    return (similarity - directions @ directions.T).square().mean()

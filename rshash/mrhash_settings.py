@@ -1,0 +1,95 @@
+"""Settings of MrHash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rshash.codes import check_bits
+from rshash.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class MrHashSettings:
+    """Settings of MrHash.
+
+    The defaults are what won without labels, see docs/mrhash.md; `paper` gives the published ones.
+
+    Attributes:
+        bits: Length of the codes.
+        clusters: Clusters of the latent space, which are the pseudo-labels' classes (K).
+        latent_space: Where tiles are clustered: "neighbours" is the diffusion map of the graph of
+            reciprocal neighbours in all sources, "autoencoder" the published autoencoder's.
+        latent: Length of the latent vectors.
+        autoencoder_epochs: Passes over the tiles in the autoencoder stage.
+        hashing_epochs: Passes over the tiles in the hashing stage.
+        batch_size: Most tiles in a step of the hashing stage.
+        learning_rate: Adam's first rate in the hashing stage.
+        backbone_rate: Rate of the backbone, where codes are learned from pixels, as a share of the
+            learning rate; 0 keeps it frozen.
+        reconstruction_weight: Weight of the autoencoder's reconstruction in the hashing stage.
+        similarity_weight: Weight of keeping the latent vectors' cosines in the codes.
+        hidden: Width of the head's hidden layer; 0 for none.
+        dropout: Share of the hidden layer dropped while training.
+        patience: Epochs of the hashing stage without a better judgement by held-out tiles, which
+            takes no labels, before it stops; without it none are held out and it runs to the end.
+        seed: Seed of everything random.
+        components: Principal components that features are whitened to; without it they are only
+            centred. Extractors say what suits them.
+    """
+
+    bits: int = 64
+    clusters: int = 64
+    latent_space: Literal["neighbours", "autoencoder"] = "neighbours"
+    latent: int = 48
+    autoencoder_epochs: int = 60
+    hashing_epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    backbone_rate: float = 0.01
+    reconstruction_weight: float = 1.0
+    similarity_weight: float = 10.0
+    hidden: int = 1024
+    dropout: float = 0.5
+    patience: int | None = None
+    seed: int = 0
+    components: int | None = None
+
+    @classmethod
+    def paper(
+        cls, bits: int = 64, clusters: int = 64, seed: int = 0, components: int | None = None
+    ) -> MrHashSettings:
+        """The published settings (Sun et al., TGRS 2022, section IV)."""
+        return cls(
+            bits=bits,
+            clusters=clusters,
+            latent_space="autoencoder",
+            latent=64,
+            autoencoder_epochs=200,
+            hashing_epochs=51,
+            # Published as 5 beside divergences that are averaged over the clusters too.
+            reconstruction_weight=5.0 * clusters,
+            similarity_weight=0.0,
+            hidden=0,
+            dropout=0.0,
+            seed=seed,
+            components=components,
+        )
+
+
+def check_training_set(n_tiles: int, settings: MrHashSettings) -> None:
+    """Refuses a training set that is too small for the clusters, and settings that cannot work.
+
+    Raises:
+        CodeError: The number of bits is not allowed.
+        TrainingError: There are fewer than two tiles for each cluster, or fewer than two clusters.
+    """
+    check_bits(settings.bits)
+    if settings.clusters < 2:
+        raise TrainingError(f"At least 2 clusters are needed, but found {settings.clusters}.")
+    if n_tiles < 2 * settings.clusters:
+        fewer = f", or train with at most {n_tiles // 2} clusters" if n_tiles >= 4 else ""
+        raise TrainingError(
+            f"{n_tiles} tiles are too few for {settings.clusters} clusters: "
+            f"ingest at least {2 * settings.clusters} tiles{fewer}."
+        )

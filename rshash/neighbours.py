@@ -1,0 +1,154 @@
+"""Neighbour embedding: a latent space that brings tiles together which are neighbours.
+
+Two tiles are joined where each is among the other's nearest in the features of all sources taken
+together. A diffusion map of that graph follows chains of neighbours: far fewer tiles of unlike
+places share a region of it than share one of the features themselves.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rshash.errors import TrainingError
+
+NEIGHBOURS = 20
+TILES_PER_NEIGHBOUR = 30
+"""A small training set gets fewer neighbours: so many tiles for each."""
+
+ONE_SIDED_WEIGHT = 0.05
+"""Of a pair where one tile alone is among the other's nearest: it keeps the graph in one piece."""
+
+DIFFUSION_TIME = 4
+LENGTH = 10.0
+"""Of every latent vector: the scale of Student's t kernel in the pseudo-labels is one."""
+
+_BLOCK = 2048
+_ITERATIONS = 50
+
+
+def joined_directions(sources: list[Tensor]) -> Tensor:
+    """Joins the sources' features so that each source weighs the same.
+
+    Args:
+        sources: Scaled features, float (n, d_s); a row of NaN is a tile that lacks the source,
+            which then says nothing about it.
+
+    Returns:
+        float (n, sum of d_s), of length one where no source is lacking.
+    """
+    directions = [nn.functional.normalize(source.nan_to_num(), dim=1) for source in sources]
+    return torch.cat(directions, dim=1) / len(sources) ** 0.5
+
+
+def nearest(queries: Tensor, points: Tensor, k: int, *, own: bool = False) -> tuple[Tensor, Tensor]:
+    """The points with the largest inner products, nearest first.
+
+    Args:
+        queries: float (q, d).
+        points: float (n, d), n > k.
+        k: How many for each query.
+        own: Queries and points are the same tiles, of which none is its own neighbour.
+
+    Returns:
+        Inner products, float (q, k), and row numbers, int64 (q, k).
+    """
+    values, rows = [], []
+    for start in range(0, len(queries), _BLOCK):
+        products = queries[start : start + _BLOCK] @ points.T
+        if own:
+            products.diagonal(start).fill_(-torch.inf)
+        best = products.topk(k)
+        values.append(best.values)
+        rows.append(best.indices)
+    return torch.cat(values), torch.cat(rows)
+
+
+def neighbour_embedding(directions: Tensor, dimensions: int) -> Tensor:
+    """Diffusion map of the graph of reciprocal neighbours.
+
+    Coifman and Lafon, "Diffusion maps", Applied and Computational Harmonic Analysis 2006,
+    section 2, with the rows brought to one length as in Ng et al., "On spectral clustering",
+    NIPS 2001.
+
+    Args:
+        directions: float (n, d), as `joined_directions` gives them.
+        dimensions: Length of the latent vectors, fewer where there are fewer than four tiles for
+            each.
+
+    Returns:
+        float (n, dimensions), every row of length `LENGTH`.
+
+    Raises:
+        TrainingError: There are fewer than eight tiles.
+    """
+    n_tiles = len(directions)
+    if n_tiles < 8:
+        raise TrainingError(f"A neighbour embedding needs at least 8 tiles, but found {n_tiles}.")
+    kept = min(dimensions, n_tiles // 4)
+    graph = _reciprocal_graph(directions)
+    degrees = graph.sum(1).to_dense()
+    values, vectors = _leading_eigenvectors(graph, degrees, kept)
+    latent = vectors * values.clamp_min(0) ** DIFFUSION_TIME / degrees.sqrt()[:, None]
+    latent = nn.functional.normalize(latent, dim=1) * LENGTH
+    return nn.functional.pad(latent, (0, dimensions - kept))
+
+
+def extended_embedding(directions: Tensor, references: Tensor, latent: Tensor) -> Tensor:
+    """Latent vectors of further tiles: the mean of their nearest reference tiles' ones.
+
+    Args:
+        directions: float (m, d) of the further tiles.
+        references: float (r, d) of the tiles that were embedded.
+        latent: Their latent vectors, float (r, dimensions).
+
+    Returns:
+        float (m, dimensions), every row of length `LENGTH`.
+    """
+    _, rows = nearest(directions, references, _neighbours_for(len(references)))
+    return nn.functional.normalize(latent[rows].mean(1), dim=1) * LENGTH
+
+
+def _neighbours_for(n_tiles: int) -> int:
+    return max(3, min(NEIGHBOURS, n_tiles // TILES_PER_NEIGHBOUR))
+
+
+def _reciprocal_graph(directions: Tensor) -> Tensor:
+    n_tiles = len(directions)
+    k = _neighbours_for(n_tiles)
+    _, columns = nearest(directions, directions, k, own=True)
+    rows = torch.arange(n_tiles, device=columns.device).repeat_interleave(k)
+    pairs = torch.stack([rows, columns.flatten()])
+    weights = torch.ones(pairs.shape[1], device=columns.device)
+    both = _sparse(torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([weights, weights]), n_tiles)
+    # A pair found from both sides has the weight two.
+    joined = torch.where(both.values() > 1, 1 + 2 * ONE_SIDED_WEIGHT, ONE_SIDED_WEIGHT)
+    return _sparse(both.indices(), joined, n_tiles)
+
+
+def _leading_eigenvectors(graph: Tensor, degrees: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues of the symmetric random walk, falling, and their vectors.
+
+    Without the one that every graph has, where the walk comes to rest: it tells tiles apart by
+    their degree alone.
+    """
+    rows, columns = graph.indices()
+    weights = graph.values() / (degrees[rows] * degrees[columns]).sqrt()
+    tiles = torch.arange(len(degrees), device=degrees.device)
+    # Half the walk stays where it is: no eigenvalue is negative, so singular values order them.
+    lazy = _sparse(
+        torch.cat([graph.indices(), torch.stack([tiles, tiles])], dim=1),
+        torch.cat([weights / 2, torch.full_like(degrees, 0.5)]),
+        len(degrees),
+    )
+    size = min(len(degrees), count + 1 + 16)
+    vectors, values, _ = torch.svd_lowrank(lazy, size, niter=_ITERATIONS)
+    # A graph in several pieces has several vectors of rest: what is one's own is not the first.
+    rest = vectors.T @ nn.functional.normalize(degrees.sqrt(), dim=0)
+    apart = torch.eye(size, device=rest.device) - torch.outer(rest, rest) / rest.square().sum()
+    values, turned = torch.linalg.eigh(apart @ torch.diag(2 * values - 1) @ apart)
+    return values.flip(0)[:count], (vectors @ turned).flip(1)[:, :count]
+
+
+def _sparse(indices: Tensor, values: Tensor, size: int) -> Tensor:
+    return torch.sparse_coo_tensor(indices, values, (size, size), check_invariants=False).coalesce()

@@ -1,0 +1,63 @@
+"""A judge of codes that takes no labels, while they are learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rshash.codes import pack
+from rshash.evaluation import mean_average_precision
+from rshash.hashing import Hashing
+from rshash.neighbours import joined_directions, nearest
+from rshash.pixels import TilePixels
+from rshash.sources import ScaledSources, take_rows
+
+QUERIES = 512
+TILES = 4096
+NEIGHBOURS = 20
+
+
+class Probe:
+    """Tiles held out of the hashing stage, to judge its codes by.
+
+    Their codes should find, among those of other tiles, the tiles that are their neighbours in the
+    features of all sources.
+    """
+
+    def __init__(
+        self, sources: ScaledSources, pixels: TilePixels | None, seed: int, device: torch.device
+    ) -> None:
+        """Draws at most 512 tiles to hold out, a tenth of all, and up to 4,096 others."""
+        self._count = min(QUERIES, sources.n_tiles // 10)
+        # Epochs count from 1 and draw their order likewise.
+        rows = np.random.default_rng([seed, 0]).permutation(sources.n_tiles)
+        rows = rows[: self._count + TILES]
+        self._held_out = torch.zeros(sources.n_tiles, dtype=torch.bool, device=device)
+        self._held_out[torch.from_numpy(rows[: self._count])] = True
+        features = sources.take(rows, device)
+        self._inputs = features[0]
+        if pixels is not None:
+            self._inputs = torch.as_tensor(take_rows(pixels.rows, rows), device=device)
+        directions = joined_directions(features)
+        others = directions[self._count :]
+        _, found = nearest(directions[: self._count], others, min(NEIGHBOURS, len(others)))
+        # Every held-out tile is a class of its own, to which its neighbours belong.
+        self._relevant = np.zeros((len(others), self._count), np.bool_)
+        self._relevant[found.cpu().numpy(), np.arange(self._count)[:, None]] = True
+
+    def left_in(self, rows: Tensor, arrays: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """A batch without the held-out tiles."""
+        kept = ~self._held_out[rows]
+        return rows[kept], [array[kept] for array in arrays]
+
+    def judge(self, hashing: Hashing) -> float:
+        """Mean average precision with which the held-out tiles' codes find their neighbours."""
+        outputs = [hashing.outputs([inputs]) for inputs in self._inputs.split(64)]
+        codes = pack(torch.cat(outputs).float().cpu().numpy())
+        return mean_average_precision(
+            codes[: self._count],
+            np.eye(self._count, dtype=np.bool_),
+            codes[self._count :],
+            self._relevant,
+        )
