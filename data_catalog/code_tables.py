@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 NETWORK = "network"
 """Code source: the model made the code from pixels."""
 
+LEARNED = "learned"
+"""Code source: the code was optimised together with the model, from the tile's labels."""
+
+OBSERVATION = ["datetime", "source_scenes"]
+"""Columns by which an observation of a tile is told from all others."""
+
 
 def collection_of(model_id: str) -> str:
     """ID of the collection that holds a model's code tables."""
@@ -56,18 +62,39 @@ def code_table_schema(bits: int) -> pa.Schema:
     )
 
 
-def code_rows(observations: pd.DataFrame, codes: Words) -> pd.DataFrame:
+def code_rows(observations: pd.DataFrame, codes: Words, code_source: str = NETWORK) -> pd.DataFrame:
     """Rows for ``publish_code_tables`` of observations and their codes.
 
     Args:
         observations: ``tile_id``, ``datetime``, ``source_scenes`` and ``clear_fraction``.
-        codes: uint64, ``(len(observations), words)``, made by a model's network.
+        codes: uint64, ``(len(observations), words)``.
+        code_source: ``NETWORK`` or ``LEARNED``.
     """
     columns = ["tile_id", "datetime", "source_scenes", "clear_fraction"]
     rows = pd.DataFrame(observations[columns]).reset_index(drop=True)
     for i, word in enumerate(codes.T):
         rows[f"code_{i}"] = word
-    rows["code_source"] = NETWORK
+    rows["code_source"] = code_source
+    return rows
+
+
+def with_learned_codes(rows: pd.DataFrame, learned: pd.DataFrame | None) -> pd.DataFrame:
+    """Rows in which labelled tiles have the code that was learned with the model.
+
+    A tile keeps its learned code as long as its observation is the very one that it was learned
+    from; once it has a newer one, its code comes from the network like any other tile's.
+
+    Args:
+        rows: As ``code_rows`` makes them.
+        learned: As ``learned_codes`` returns them; None where the model has none.
+    """
+    if learned is None or rows.empty:
+        return rows
+    same = _unchanged(learned, rows, OBSERVATION)
+    at, _ = _rows_of(learned, rows)
+    rows = rows.copy()
+    for column in learned.columns[learned.columns.str.startswith("code_")]:
+        rows.loc[same, column] = learned[column].to_numpy()[at[same]]
     return rows
 
 
@@ -97,6 +124,7 @@ def write_code_table(path: Path, frame: pd.DataFrame, bits: int, sensor: str) ->
         "rshash:bits": str(bits),
         "rshash:bit_order": "bit 0 is the most significant bit of code_0",
         "rshash:metric": "hamming",
+        "rshash:code_source": ", ".join(sorted(set(table["code_source"]))),
     }
     write_geoparquet(path, table, metadata, schema)
     return table
@@ -121,7 +149,7 @@ def stale_observations(
     if not items or observations.empty:
         return observations
     published = pd.concat([published_table(catalogue, item) for item in items])
-    return observations[~_unchanged(published, observations, ["datetime", "source_scenes"])]
+    return observations[~_unchanged(published, observations, OBSERVATION)]
 
 
 @dataclass(frozen=True)
@@ -187,7 +215,7 @@ def _merge(
     old = published_table(catalogue, item)[names] if item else pd.DataFrame(columns=names)
     if new is None:
         return _Zone(name, item, old, {})
-    if _unchanged(old, new, ["datetime", "source_scenes", *code_columns(bits)]).all():
+    if _unchanged(old, new, [*OBSERVATION, "code_source", *code_columns(bits)]).all():
         return _Zone(name, item, old, {})
     at, known = _rows_of(old, new)
     differing = codes_of(old, bits)[at[known]] ^ codes_of(new, bits)[known]
@@ -241,7 +269,7 @@ def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone
     catalogue.publish(
         collection_id,
         item,
-        verify=lambda folder: _verify(folder / path.name, table, model.bits),
+        verify=lambda folder: check_code_table(folder / path.name, table, model.bits),
         supersedes=zone.item.id if zone.item else None,
     )
     return {"item": item_id, "version": number, **zone.report}
@@ -257,7 +285,12 @@ def _scene_hrefs(catalogue: Catalogue, sensor: str, table: pd.DataFrame) -> dict
     }
 
 
-def _verify(path: Path, table: pd.DataFrame, bits: int) -> None:
+def check_code_table(path: Path, table: pd.DataFrame, bits: int) -> None:
+    """Checks that a written table reads back.
+
+    Raises:
+        CatalogueError: It has other tiles or codes than it should.
+    """
     written = read_geoparquet(path)
     if list(written["tile_id"]) != list(table["tile_id"]) or not np.array_equal(
         codes_of(written, bits), codes_of(table, bits)

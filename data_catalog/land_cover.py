@@ -15,6 +15,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pystac
 from numpy.typing import NDArray
 
@@ -78,13 +79,14 @@ def published_land_cover(catalogue: Catalogue, collection_id: str) -> pd.DataFra
 
     Returns:
         ``tile_id``, a column per class with its share of the mapped pixels (NaN where nothing was
-        mapped), ``mapped_fraction``, ``source_maps`` and ``geometry``.
+        mapped), ``mapped_fraction`` and ``source_maps``.
     """
     items = catalogue.items(collection_id)
     if not items:
         return pd.DataFrame({"tile_id": pd.Series(dtype=str)})
     files = [Path(str(item.assets["labels"].get_absolute_href())) for item in items]
-    frame = pd.concat([read_geoparquet(file) for file in files], ignore_index=True)
+    tables = [pq.read_table(file).drop_columns(["geometry", "bbox"]) for file in files]
+    frame = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
     return frame.drop_duplicates("tile_id", keep="last").sort_values("tile_id", ignore_index=True)
 
 

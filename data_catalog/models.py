@@ -1,9 +1,10 @@
-"""Publishing and loading models and their pseudo-labels."""
+"""Publishing and loading models, their pseudo-labels and their learned codes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -11,29 +12,97 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import MODELS, Catalogue
+from data_catalog.cluster_pictures import cluster_picture
+from data_catalog.code_tables import LEARNED, check_code_table, code_rows, write_code_table
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import read_geoparquet, write_geoparquet
 from data_catalog.grid import footprints, parse_tile_id
 from data_catalog.licences import Sources, attribution, merge_sources
-from data_catalog.stac_items import labels_item, model_item
+from data_catalog.stac_items import labels_item
+from data_catalog.stac_model_items import model_item
 from rshash.model import Model
+from rshash.mrhash import MrHashTraining
+
+if TYPE_CHECKING:
+    from rshash.ahcl import AhclTraining
+
+LEARNED_FILE = "learned-codes.parquet"
 
 
-def publish_model(catalogue: Catalogue, model: Model) -> str:
-    """Publishes a model and returns its ID; one that is published already is left as it is."""
+def publish_training(
+    catalogue: Catalogue,
+    model: Model,
+    training: MrHashTraining | AhclTraining,
+    observations: pd.DataFrame,
+) -> str:
+    """Publishes a model with all that its training gave, and returns its ID.
+
+    Pseudo-labels come first and the model last: whoever sees a model finds its labels, and a run
+    that was cut off in between publishes what is missing when it is repeated.
+
+    Args:
+        catalogue: The catalogue.
+        model: The model of the training.
+        training: Gives pseudo-labels or learned codes, a row per observation.
+        observations: What it was trained on, in its order: ``tile_id``, ``datetime``,
+            ``source_scenes`` and ``clear_fraction``.
+    """
+    if isinstance(training, MrHashTraining):
+        tile_ids = observations["tile_id"].tolist()
+        publish_pseudo_labels(catalogue, model, tile_ids, training.probabilities)
+        return publish_model(catalogue, model)
+    return publish_model(catalogue, model, code_rows(observations, training.codes, LEARNED))
+
+
+def publish_model(catalogue: Catalogue, model: Model, learned: pd.DataFrame | None = None) -> str:
+    """Publishes a model and returns its ID; one that is published already is left as it is.
+
+    Args:
+        catalogue: The catalogue.
+        model: The model.
+        learned: Codes that were learned with it, as ``code_rows`` makes them, of the observations
+            that they were learned from.
+    """
     model_id = model.model_id
     if model_id in catalogue.item_ids(MODELS):
         return model_id
-    model.save(catalogue.asset_folder(MODELS, model_id))
-    sensors = (model.primary_sensor, *model.secondary_sensors)
+    folder = catalogue.asset_folder(MODELS, model_id)
+    model.save(folder)
+    path, table = None, None
+    if learned is not None:
+        path, rows = folder / LEARNED_FILE, learned.assign(model_id=model_id)
+        table = write_code_table(path, rows, model.bits, model.primary_sensor)
     segments = [
         f"../../{collection_id}/{item_id}/{item_id}.json"
-        for collection_id in (f"tiles-{sensor}" for sensor in sensors)
+        for collection_id in (f"tiles-{sensor}" for sensor in _sensors(model))
         for item_id in catalogue.item_ids(collection_id)
     ]
-    item = model_item(model, _sources_of_tiles(catalogue, sensors), segments)
-    catalogue.publish(MODELS, item, verify=lambda folder: _verify(folder, model_id))
+    item = model_item(model, _sources_of_tiles(catalogue, _sensors(model)), segments, path)
+
+    def verify(folder: Path) -> None:
+        _verify(folder, model_id)
+        if table is not None:
+            check_code_table(folder / LEARNED_FILE, table, model.bits)
+
+    catalogue.publish(MODELS, item, verify)
     return model_id
+
+
+def learned_codes(catalogue: Catalogue, model_id: str) -> pd.DataFrame | None:
+    """The codes that were learned with a published model, as ``with_learned_codes`` takes them.
+
+    Returns:
+        A row per labelled tile, with the observation that its code was learned from; None where the
+        model was trained without labels.
+
+    Raises:
+        CatalogueError: No such model is published.
+    """
+    assets = catalogue.item(MODELS, model_id).assets
+    if "learned-codes" not in assets:
+        return None
+    path = Path(str(assets["learned-codes"].get_absolute_href()))
+    return pd.DataFrame(read_geoparquet(path).drop(columns="geometry"))
 
 
 def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:
@@ -48,29 +117,40 @@ def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:
 
 
 def publish_pseudo_labels(
-    catalogue: Catalogue, model_id: str, tile_ids: Sequence[str], probabilities: NDArray[np.float32]
+    catalogue: Catalogue, model: Model, tile_ids: Sequence[str], probabilities: NDArray[np.float32]
 ) -> str:
-    """Publishes the pseudo multi-labels that a model was trained on and returns the item's ID.
+    """Publishes the pseudo multi-labels that a model was trained on, with a picture of them.
 
     Args:
         catalogue: The catalogue.
-        model_id: A published model; labels that it has already are left as they are.
+        model: The model; labels that it has already are left as they are.
         tile_ids: The tiles of the training set.
         probabilities: float32, ``(tiles, clusters)``.
+
+    Returns:
+        The item's ID. Its asset ``overview`` is the picture.
     """
+    model_id = model.model_id
     collection_id, item_id = f"labels-{model_id}", f"{model_id}-labels"
     if item_id in catalogue.item_ids(collection_id):
         return item_id
-    sources: Sources = catalogue.item(MODELS, model_id).properties["rshash:sources"]
+    sources = _sources_of_tiles(catalogue, _sensors(model))
     labels = pd.DataFrame({"tile_id": list(tile_ids), "probabilities": list(probabilities)})
     labels = labels.sort_values("tile_id", ignore_index=True)
     tiles = footprints([parse_tile_id(tile_id) for tile_id in labels["tile_id"]])
     frame = gpd.GeoDataFrame(labels, geometry=tiles, crs="OGC:CRS84")
-    path = catalogue.asset_folder(collection_id, item_id) / "labels.parquet"
+    folder = catalogue.asset_folder(collection_id, item_id)
+    path, picture = folder / "labels.parquet", folder / "clusters.png"
     write_geoparquet(path, frame, {"attribution": attribution(sources)})
-    item = labels_item(item_id, model_id, frame, sources, path)
+    drawn = cluster_picture(catalogue, model.primary_sensor, tile_ids, probabilities)
+    drawn.save(picture, "PNG", optimize=True)
+    item = labels_item(item_id, model_id, frame, sources, path, picture)
     catalogue.publish(collection_id, item, verify=lambda folder: _verify_labels(path, len(frame)))
     return item_id
+
+
+def _sensors(model: Model) -> tuple[str, ...]:
+    return model.primary_sensor, *model.secondary_sensors
 
 
 def _sources_of_tiles(catalogue: Catalogue, sensors: Sequence[str]) -> Sources:

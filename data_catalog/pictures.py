@@ -148,8 +148,8 @@ def draw_sheet(
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
 
-    draw.text((MARGIN, 20), "Places that look alike", INK, _font(26))
-    draw.text((left, 28), title, FAINT, _font(17))
+    draw.text((MARGIN, 20), "Places that look alike", INK, font(26))
+    draw.text((left, 28), title, FAINT, font(17))
     sheet.paste(tile_picture(tiles[0], stretch, query_side), (MARGIN, HEADER))
     corner = (MARGIN + query_side - 1, HEADER + query_side - 1)
     draw.rectangle([(MARGIN, HEADER), corner], outline=FRAME, width=4)
@@ -160,14 +160,15 @@ def draw_sheet(
         sheet.paste(tile_picture(tiles[1 + i], stretch, CELL), (x, y))
         bits = f"{distance} bit{'s' if distance != 1 else ''}"
         _caption(draw, x, y + CELL, found, f"{bits}, {away:.0f} km, {days[1 + i]}")
-    draw.text((MARGIN, height - FOOTER), credit, FAINT, _font(13))
+    draw.text((MARGIN, height - FOOTER), credit, FAINT, font(13))
     return sheet
 
 
 def _caption(draw: ImageDraw.ImageDraw, x: int, y: int, tile_id: str, note: str) -> None:
-    draw.text((x, y + 6), tile_id, INK, _font(17))
-    draw.text((x, y + 26), note, FAINT, _font(15))
+    draw.text((x, y + 6), tile_id, INK, font(17))
+    draw.text((x, y + 26), note, FAINT, font(15))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface of all pictures in a size, pixels."""
     return ImageFont.load_default(size)

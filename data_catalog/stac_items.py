@@ -1,4 +1,4 @@
-"""STAC items of what the catalogue holds: segments, models, pseudo-labels and code tables."""
+"""STAC items of tables of tiles: segments, pseudo-labels, land cover and code tables."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ from data_catalog.licences import (
 )
 from data_catalog.redaction import redacted
 from data_catalog.scenes import scene_datetime
-from data_catalog.sensors import Sensor, get_sensor
+from data_catalog.sensors import Sensor
 
 if TYPE_CHECKING:
     from rshash.model import Model
 
 PARQUET = "application/vnd.apache.parquet"
 ZARR = "application/vnd.zarr; version=3"
-SAFETENSORS = "application/vnd.safetensors"
 
 COLUMNS = {
     "tile_id": "Tile ID: the grid:code of the tile's square",
@@ -99,69 +98,20 @@ def segment_item(
             },
         ),
     )
-    item.add_asset("index", _table_asset(folder / "index.parquet", "Index of tiles", ["metadata"]))
+    item.add_asset("index", table_asset(folder / "index.parquet", "Index of tiles", ["metadata"]))
     for scene_id, href in sorted(scene_hrefs.items()):
         link = pystac.Link("derived_from", href, "application/geo+json", scene_id)
         item.add_link(link)
     return item
 
 
-def model_item(model: Model, sources: Sources, segment_hrefs: Iterable[str]) -> pystac.Item:
-    """The item of a trained model, with the MLM extension.
-
-    Args:
-        model: The model.
-        sources: What it was trained on.
-        segment_hrefs: Addresses of the segments it was trained on, relative to the item.
-    """
-    item = pystac.Item(model.model_id, None, None, datetime.now(UTC), {})
-    item.stac_extensions = [stac.MLM, stac.PROCESSING]
-    pixels = model.tile_size // get_sensor(model.primary_sensor).resolution
-    item.properties |= {
-        "title": f"{model.method}, {model.bits} bit, for {model.primary_sensor}",
-        **licence_fields(sources),
-        **_software(),
-        "processing:lineage": f"Trained without labels on tiles of {', '.join(sources)}.",
-        "bands": [{"name": band} for band in model.bands],
-        "mlm:name": model.model_id,
-        "mlm:architecture": f"{model.method} ({model.extractor.spec()['kind']} features)",
-        "mlm:tasks": ["similarity-search"],
-        "mlm:framework": "PyTorch",
-        "mlm:input": [_model_input(model, pixels)],
-        "mlm:output": [_model_output(model)],
-        "rshash:model": model.model_id,
-        "rshash:bits": model.bits,
-        "rshash:sensor": model.primary_sensor,
-        "rshash:secondary_sensors": list(model.secondary_sensors),
-        "rshash:tile_size": model.tile_size,
-    }
-    # The core schema allows bands in the properties only where an asset has them too.
-    weights = {
-        "mlm:artifact_type": "safetensors.torch.save_file",
-        "bands": item.properties["bands"],
-    }
-    item.add_asset(
-        "weights",
-        pystac.Asset("./weights.safetensors", "Weights", None, SAFETENSORS, ["mlm:model"], weights),
-    )
-    item.add_asset(
-        "description",
-        pystac.Asset(
-            "./model.json",
-            "Everything besides the weights that is needed to make codes",
-            None,
-            "application/json",
-            ["metadata"],
-        ),
-    )
-    for href in segment_hrefs:
-        item.add_link(pystac.Link("derived_from", href, "application/geo+json"))
-    item.add_links(licence_links(sources))
-    return item
-
-
 def labels_item(
-    item_id: str, model_id: str, frame: gpd.GeoDataFrame, sources: Sources, path: Path
+    item_id: str,
+    model_id: str,
+    frame: gpd.GeoDataFrame,
+    sources: Sources,
+    path: Path,
+    picture: Path,
 ) -> pystac.Item:
     """The item of a model's pseudo multi-labels.
 
@@ -171,6 +121,7 @@ def labels_item(
         frame: ``tile_id`` and ``geometry`` of the labelled tiles.
         sources: What the labels were made from.
         path: The staged table.
+        picture: The staged picture of what the labels look like.
     """
     now = datetime.now(UTC)
     item = _tile_item(item_id, frame, licence_fields(sources), licence_links(sources), (now, now))
@@ -180,7 +131,12 @@ def labels_item(
         "processing:lineage": "Soft assignment of each tile to clusters of a shared latent space.",
     }
     item.stac_extensions.append(stac.TABLE)
-    item.add_asset("labels", _table_asset(path, "Pseudo multi-labels", ["data"]))
+    item.add_asset("labels", table_asset(path, "Pseudo multi-labels", ["data"]))
+    title, about = "Clusters", "The most typical tiles of each cluster, with its share of all tiles"
+    item.add_asset(
+        "overview",
+        pystac.Asset(f"./{picture.name}", title, about, pystac.MediaType.PNG, ["overview"]),
+    )
     href = f"../../models/{model_id}/{model_id}.json"
     item.add_link(pystac.Link("derived_from", href, "application/geo+json"))
     return item
@@ -223,7 +179,7 @@ def land_cover_item(
     }
     item.stac_extensions.append(stac.TABLE)
     described = {name: f"Share of the tile's mapped pixels: {name}" for name in classes}
-    item.add_asset("labels", _table_asset(path, "Land cover", ["data"], described))
+    item.add_asset("labels", table_asset(path, "Land cover", ["data"], described))
     for one in maps:
         if one.get_self_href():
             href = redacted(one.get_self_href() or "")
@@ -256,7 +212,7 @@ def code_table_item(
         "version": str(version_number),
         "grid:code": grid_code(_tiles(frame)[0]),
         "table:row_count": len(frame),
-        "processing:lineage": f"Tiles were encoded by model {model.model_id}.",
+        "processing:lineage": _lineage(model.model_id, frame),
         "rshash:model": model.model_id,
         "rshash:sensor": model.primary_sensor,
         "rshash:bits": model.bits,
@@ -266,13 +222,19 @@ def code_table_item(
         "rshash:grid": grid_code(_tiles(frame)[0]).split("-")[0],
     }
     item.stac_extensions += [stac.TABLE, stac.GRID, stac.EMBEDDINGS]
-    item.add_asset("embeddings", _table_asset(path, "Hash codes", ["data"]))
+    item.add_asset("embeddings", table_asset(path, "Hash codes", ["data"]))
     model_href = f"../../models/{model.model_id}/{model.model_id}.json"
     for rel in ("derived_from", "emb:model"):
         item.add_link(pystac.Link(rel, model_href, "application/geo+json", model.model_id))
     for scene_id, href in sorted(scene_hrefs.items()):
         item.add_link(pystac.Link("derived_from", href, "application/geo+json", scene_id))
     return item
+
+
+def _lineage(model_id: str, table: pd.DataFrame) -> str:
+    learned = int((table["code_source"] == "learned").sum())
+    kept = f" {learned} labelled tiles have the code that was learned with it." if learned else ""
+    return f"Tiles were encoded by model {model_id}.{kept}"
 
 
 def grid_code(tile: Tile) -> str:
@@ -305,7 +267,7 @@ def _tile_item(
     zones = {tile.zone for tile in _tiles(frame)}
     item.properties |= {
         **licence,
-        **_software(),
+        **software(),
         "proj:code": f"EPSG:{zones.pop().epsg}" if len(zones) == 1 else None,
     }
     item.add_links(links)
@@ -316,13 +278,22 @@ def _tiles(frame: gpd.GeoDataFrame) -> list[Tile]:
     return [parse_tile_id(tile_id) for tile_id in frame["tile_id"]]
 
 
-def _software() -> dict[str, Any]:
+def software() -> dict[str, Any]:
+    """The field that names this program and its version."""
     return {"processing:software": {"rshash": version("rshash")}}
 
 
-def _table_asset(
+def table_asset(
     path: Path, title: str, roles: list[str], described: Mapping[str, str] | None = None
 ) -> pystac.Asset:
+    """The asset of a staged GeoParquet table, with its columns.
+
+    Args:
+        path: The table.
+        title: What it is called.
+        roles: What it is for.
+        described: What columns mean, beside those that many tables have.
+    """
     file = pq.ParquetFile(path)
     known = COLUMNS | dict(described or {})
     columns = [
@@ -342,29 +313,3 @@ def _column(name: str, known: Mapping[str, str]) -> str:
         first = 64 * int(name[5:])
         return f"Bits {first} to {first + 63} of the code, the first as the most significant"
     return known.get(name, name)
-
-
-def _model_input(model: Model, pixels: int) -> dict[str, Any]:
-    return {
-        "name": f"Tile of {model.primary_sensor}",
-        "description": "Surface reflectance, NaN where not observed",
-        "bands": list(model.bands),
-        "input": {
-            "shape": [-1, len(model.bands), pixels, pixels],
-            "dim_order": ["batch", "bands", "height", "width"],
-            "data_type": "float32",
-        },
-    }
-
-
-def _model_output(model: Model) -> dict[str, Any]:
-    return {
-        "name": "Hash code",
-        "description": "Bits packed into 64-bit words, bit 0 as the most significant bit of word 0",
-        "tasks": ["similarity-search"],
-        "result": {
-            "shape": [-1, -(-model.bits // 64)],
-            "dim_order": ["batch", "embedding"],
-            "data_type": "uint64",
-        },
-    }

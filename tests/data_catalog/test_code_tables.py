@@ -11,6 +11,7 @@ from published_world import SENSOR, index, make_model, random_codes, tiles
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import (
+    LEARNED,
     code_rows,
     code_table_schema,
     codes_of,
@@ -18,6 +19,7 @@ from data_catalog.code_tables import (
     publish_code_tables,
     published_table,
     stale_observations,
+    with_learned_codes,
     write_code_table,
 )
 from data_catalog.errors import CatalogueError
@@ -194,3 +196,48 @@ def test_codes_that_fail_the_check_are_not_published(catalogue, model):
 def test_two_rows_of_one_tile_are_refused(catalogue, model):
     with pytest.raises(CatalogueError, match="has two codes"):
         publish_code_tables(catalogue, model, rows(tiles(1) * 2, random_codes(2)))
+
+
+def learned_from(some_tiles, day="2024-06-01", scene="S2A_1", seed=5):
+    codes = random_codes(len(some_tiles), seed=seed)
+    return code_rows(index(some_tiles, day, scene), codes, LEARNED)
+
+
+def test_a_labelled_tile_has_its_learned_code_until_it_is_seen_again():
+    learned = learned_from(tiles(3))
+    same = with_learned_codes(rows(tiles(5), random_codes(5)), learned)
+    assert list(same["code_source"]) == ["learned"] * 3 + ["network"] * 2
+    assert np.array_equal(codes_of(same, 64)[:3], codes_of(learned, 64))
+    assert np.array_equal(codes_of(same, 64)[3:], random_codes(5)[3:])
+    assert same["code_0"].dtype == np.uint64
+    for day, scene in (("2024-06-02", "S2A_1"), ("2024-06-01", "S2A_1_reprocessed")):
+        newer = rows(tiles(5), random_codes(5), day, scene)
+        assert with_learned_codes(newer, learned).equals(newer)
+    assert with_learned_codes(newer, None) is newer
+
+
+def test_tables_tell_learned_codes_from_the_network_s(catalogue, model):
+    learned = learned_from(tiles(4))
+    mixed = with_learned_codes(rows(tiles(10), random_codes(10)), learned)
+    publish_code_tables(catalogue, model, mixed)
+    [item] = items_of(catalogue, model)
+    assert item.properties["rshash:code_source"] == ["learned", "network"]
+    assert "4 labelled tiles" in item.properties["processing:lineage"]
+    path = item.assets["embeddings"].get_absolute_href()
+    assert pq.read_schema(path).metadata[b"rshash:code_source"] == b"learned, network"
+    table = current(catalogue, model).set_index("tile_id")
+    assert (table.loc[[t.id for t in tiles(4)], "code_source"] == "learned").all()
+    assert stale_observations(catalogue, model.model_id, index(tiles(10))).empty
+
+    seen_again = rows(tiles(10)[3:4], random_codes(1, seed=8), "2024-06-05", "S2B_9")
+    publish_code_tables(catalogue, model, with_learned_codes(seen_again, learned))
+    table = current(catalogue, model).set_index("tile_id")
+    assert (table["code_source"] == "learned").sum() == 3
+    assert table.loc[tiles(4)[3].id, "code_source"] == "network"
+
+
+def test_learned_codes_of_several_words_are_all_kept():
+    codes = random_codes(2, 128, seed=3)
+    learned = code_rows(index(tiles(2)), codes, LEARNED)
+    kept = with_learned_codes(rows(tiles(2)[::-1], random_codes(2, 128)), learned)
+    assert np.array_equal(codes_of(kept, 128), codes[::-1])

@@ -16,7 +16,7 @@ from published_world import (
 from stac_schemas import assert_catalogue_valid, assert_valid
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_rows, publish_code_tables
+from data_catalog.code_tables import LEARNED, code_rows, publish_code_tables
 from data_catalog.geometry import outline
 from data_catalog.grid import Zone, footprints, tile_at
 from data_catalog.models import load_model, publish_model, publish_pseudo_labels
@@ -28,9 +28,9 @@ def catalogue(tmp_path_factory):
     publish_segment(catalogue, "night-1", index(tiles(20), "2023-12-31", "S2A_1"))
     publish_segment(catalogue, "night-2", index(tiles(6), "2024-01-02", "S2B_2"))
     model = make_model()
-    publish_model(catalogue, model)
+    publish_model(catalogue, model, code_rows(index(tiles(5)), random_codes(5), LEARNED))
     labelled = [tile.id for tile in tiles(20)]
-    publish_pseudo_labels(catalogue, model.model_id, labelled, np.full((20, 4), 0.25, np.float32))
+    publish_pseudo_labels(catalogue, model, labelled, np.full((20, 4), 0.25, np.float32))
     for day, scene, count in [("2023-12-31", "S2A_1", 20), ("2024-01-02", "S2B_2", 6)]:
         rows = code_rows(index(tiles(count), day, scene), random_codes(count, seed=count))
         publish_code_tables(catalogue, model, rows)

@@ -18,6 +18,7 @@ from data_catalog.demo_world import World, build_world
 from data_catalog.errors import GridError, SourceError
 from data_catalog.grid import Tile, Zone
 from data_catalog.http_server import serve_folder
+from data_catalog.labels import load_labels
 from data_catalog.land_cover import publish_land_cover, published_land_cover
 from data_catalog.legends import legend_of
 
@@ -277,3 +278,17 @@ def test_the_legends_of_real_collections(shared):
     names = [None, *legend.classes]
     found = [names[place] for place in legend.class_of(numbers).ravel()]
     assert found == [None, "Water", "Trees", None, "Rangeland", None]
+
+
+def test_land_cover_makes_labels(catalogue, source):
+    values = np.zeros((192, 3 * 192), np.uint8)
+    values[:, :192] = 10
+    values[:48, :192] = 40
+    values[:, 192:384] = 80
+    add_map(source, "map", values)
+    publish_land_cover(catalogue, write(source), MAPS, ids(neighbours(3)))
+    labels = load_labels(catalogue, PUBLISHED, ids(neighbours(3)), 0.2)
+    assert labels.tile_ids == tuple(ids(neighbours(2))), "nothing is mapped in the third tile"
+    assert labels.classes == tuple(NAMES)
+    assert labels.values.tolist() == [[True, True, False], [False, False, True]]
+    assert not load_labels(catalogue, PUBLISHED, [FIRST.id], 0.3).values[0, 1]
