@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +205,14 @@ SECONDS = {BOTH: 300.0, "AHCL, fine, symmetric": 60.0}
 def identity(method: Method, bits: int, seed: int) -> str:
     """Changes with the settings and with the code of every module that the method imports."""
     digest = hashlib.sha256(repr(method.settings(bits, seed)).encode())
-    for module in sorted(_imported({"evaluation", "rankings", method.module})):
-        digest.update(_code_of(module).encode())
+    digest.update(_imported_code(method.module).encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _imported_code(module: str) -> str:
+    modules = _imported({"evaluation", "rankings", module})
+    return "\n".join(_code_of(one) for one in sorted(modules))
 
 
 def _imported(modules: set[str]) -> set[str]:
@@ -253,24 +258,25 @@ def run_all(
     aid: Aid, methods: Sequence[Method], bits: Sequence[int], seeds: Sequence[int], results: Path
 ) -> dict[str, dict[str, Any]]:
     """Runs what the results lack, and returns all that was asked for."""
-    saved = json.loads(results.read_text())["runs"] if results.exists() else {}
     wanted = [
         (method, length, seed)
         for method in methods
         for length in (bits if method.has_bits else bits[-1:])
         for seed in (seeds if method.has_seed else seeds[:1])
     ]
+    # Before the first run: these are the modules as they are loaded, whatever is edited meanwhile.
+    identities = [identity(*run) for run in wanted]
     asked = {}
-    for number, (method, length, seed) in enumerate(wanted, 1):
+    for number, ((method, length, seed), run_id) in enumerate(
+        zip(wanted, identities, strict=True), 1
+    ):
         key = f"{method.name}|{length if method.has_bits else ''}|{seed if method.has_seed else ''}"
-        try:
-            run_id = identity(method, length, seed)
-        except (ImportError, AttributeError, FileNotFoundError) as error:
-            print(f"[{number}/{len(wanted)}] {method.name}: left out, {error}", file=sys.stderr)
-            continue
-        if saved.get(key, {}).get("identity") != run_id:
+        run = _saved(results).get(key, {})
+        outcome = "saved"
+        if run.get("identity") != run_id:
             rankings, seconds = method.run(aid, length, seed)
-            saved[key] = {
+            outcome = f"{seconds:.1f} s"
+            run = {
                 "identity": run_id,
                 "method": method.name,
                 "bits": length if method.has_bits else None,
@@ -279,17 +285,19 @@ def run_all(
                 "seconds": round(seconds, 2),
                 "mean AP": {kind: aid.measure(ranking) for kind, ranking in rankings.items()},
             }
-            _write(results, {"runs": saved})
-            outcome = f"{seconds:.1f} s"
-        else:
-            outcome = "saved"
-        asked[key] = saved[key]
+            # Read again: another call may have saved runs meanwhile.
+            _write(results, {"runs": {**_saved(results), key: run}})
+        asked[key] = run
         figures = "; ".join(
             f"{kind} {found['full']:.3f} / {found['at 20']:.3f}".strip()
-            for kind, found in saved[key]["mean AP"].items()
+            for kind, found in run["mean AP"].items()
         )
         print(f"[{number}/{len(wanted)}] {key}: {figures} ({outcome})", file=sys.stderr, flush=True)
     return asked
+
+
+def _saved(path: Path) -> dict[str, dict[str, Any]]:
+    return json.loads(path.read_text())["runs"] if path.exists() else {}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def _save(
     # Without pyplot, which is neither thread-safe nor forgetful.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3, linewidth=0.6)
@@ -68,7 +68,8 @@ def _precision_recall(report: EvaluationReport, axes: Axes) -> None:
         )
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_title("Precision and recall over the ranking, mean over queries", fontsize=11)
-    axes.legend(fontsize=8.5, framealpha=0.9)
+    # Good curves fill the plot: no corner of it is sure to be free.
+    axes.figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
 
 
 def _bit_balance(report: EvaluationReport, axes: Axes) -> None:

@@ -70,7 +70,7 @@ def test_the_method_stands_beside_its_baselines(
     assert {file.name for file in files} == {"report.json", "report.md", *PICTURES}
     for name in PICTURES:
         with Image.open(tmp_path / "report" / name) as picture:
-            assert picture.size == (704, 462)
+            assert picture.size == (704, 528)
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
 
 
