@@ -82,7 +82,7 @@ def published_labels(
 
     Raises:
         CatalogueError: There is no such collection.
-        LabelError: The collection holds no labels, or none of these tiles.
+        LabelError: The collection holds no labels, none of these tiles, or one class alone.
     """
     if not _holds_labels(collection_id):
         raise LabelError(
@@ -103,8 +103,10 @@ def published_labels(
     shares = frame[classes].to_numpy(np.float32)
     tiles = frame["tile_id"].tolist()
     if collection_id.startswith("labels-"):
-        return labels_from_probabilities(tiles, shares, minimum)
-    return labels_from_fractions(tiles, classes, shares, minimum)
+        labels = labels_from_probabilities(tiles, shares, minimum)
+    else:
+        labels = labels_from_fractions(tiles, classes, shares, minimum)
+    return _of_used_classes(collection_id, labels)
 
 
 def read_labels(path: Path, tile_ids: Iterable[str], minimum: float) -> TileLabels:
@@ -131,7 +133,7 @@ def read_labels(path: Path, tile_ids: Iterable[str], minimum: float) -> TileLabe
         classes, shares = table.fractions()
         rows = table.first_rows(list(map(bytes, shares)))
         kept = [table.tile_ids[row] for row in rows]
-        return _checked(path, labels_from_fractions(kept, classes, shares[rows], minimum))
+        return _of_used_classes(path, labels_from_fractions(kept, classes, shares[rows], minimum))
     sets = table.class_sets(named[0])
     rows = table.first_rows(sets)
     classes = sorted(set().union(*sets), key=_order)
@@ -140,7 +142,7 @@ def read_labels(path: Path, tile_ids: Iterable[str], minimum: float) -> TileLabe
     for i, row in enumerate(rows):
         values[i, [place[name] for name in sets[row]]] = True
     kept = [table.tile_ids[row] for row in rows]
-    return _checked(path, TileLabels(tuple(kept), tuple(classes), values))
+    return _of_used_classes(path, TileLabels(tuple(kept), tuple(classes), values))
 
 
 class _Table:
@@ -263,14 +265,16 @@ def _numbers(column: pd.Series) -> NDArray[np.float32]:
     return pd.to_numeric(column, errors="coerce").to_numpy(np.float32, na_value=np.nan)
 
 
-def _checked(path: Path, labels: TileLabels) -> TileLabels:
-    used = [labels.classes[i] for i in np.flatnonzero(labels.values.any(axis=0))]
-    if len(used) < 2:
+def _of_used_classes(source: str | Path, labels: TileLabels) -> TileLabels:
+    """Labels without the classes that no tile is of."""
+    used = np.flatnonzero(labels.values.any(axis=0))
+    classes = tuple(labels.classes[i] for i in used)
+    if len(classes) < 2:
         raise LabelError(
-            f"All labels in {path} are of one class ({', '.join(used) or 'none'}): nothing can be "
-            "learned from that, label tiles of at least two classes."
+            f"All labels in {source} are of one class ({', '.join(classes) or 'none'}): nothing "
+            "can be learned from that, label tiles of at least two classes."
         )
-    return labels
+    return TileLabels(labels.tile_ids, classes, labels.values[:, used])
 
 
 def _holds_labels(collection_id: str) -> bool:

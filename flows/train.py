@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.feature_cache import joined_features, observation_features
-from data_catalog.models import publish_model, publish_pseudo_labels
+from data_catalog.models import publish_training
 from data_catalog.observations import current_observations
 from flows.checks import check_train
 from flows.learning import extractor_for, mrhash_settings
@@ -51,8 +51,9 @@ def learn(parameters: TrainParameters) -> str:
         secondary_sensors=secondary,
         tile_size=parameters.tile_size,
     )
-    publish_model(catalogue, model)
-    publish_pseudo_labels(catalogue, model.model_id, tile_ids, training.probabilities)
+    observations = current_observations(catalogue, primary, parameters.tile_size)
+    learned_from = observations[observations["tile_id"].isin(tile_ids)]
+    publish_training(catalogue, model, training, learned_from)
     _report_losses(model.model_id, list(sources), training)
     return model.model_id
 

@@ -21,6 +21,7 @@ from data_catalog.http_server import serve_folder
 from data_catalog.labels import load_labels
 from data_catalog.land_cover import publish_land_cover, published_land_cover
 from data_catalog.legends import legend_of
+from rshash.errors import LabelError
 
 MAPS = "tiny-land-cover"
 PUBLISHED = f"land-cover-{MAPS}"
@@ -291,4 +292,7 @@ def test_land_cover_makes_labels(catalogue, source):
     assert labels.tile_ids == tuple(ids(neighbours(2))), "nothing is mapped in the third tile"
     assert labels.classes == tuple(NAMES)
     assert labels.values.tolist() == [[True, True, False], [False, False, True]]
-    assert not load_labels(catalogue, PUBLISHED, [FIRST.id], 0.3).values[0, 1]
+    labels = load_labels(catalogue, PUBLISHED, ids(neighbours(3)), 0.3)
+    assert labels.classes == ("Tree cover", "Permanent water bodies"), "no tile is of cropland"
+    with pytest.raises(LabelError, match=rf"in {PUBLISHED} are of one class \(Tree cover\)"):
+        load_labels(catalogue, PUBLISHED, [FIRST.id], 0.3)
