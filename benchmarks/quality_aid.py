@@ -31,13 +31,12 @@ import torch
 from rshash.baselines import fit_itq, fit_lsh, fit_pca_sign, fit_sign_of_dimensions
 from rshash.codes import pack
 from rshash.evaluation import ranking_quality
+from rshash.mrhash import MrHashSettings, train_mrhash
 from rshash.rankings import AsymmetricRanking, CodeRanking, FeatureRanking, Ranking
 from rshash.report_text import table
 from rshash.scaling import FeatureScaling
 
 ROOT = Path(__file__).parents[1]
-CUTS = (20, 100)
-
 Rankings = dict[str, Ranking]
 """By what is compared: one kind for most methods, two for AHCL."""
 
@@ -72,8 +71,8 @@ class Aid:
         return scaling.apply(self.queries(source)), scaling.apply(self.database(source))
 
     def measure(self, ranking: Ranking) -> dict[str, float]:
-        found = ranking_quality(ranking, self.query_labels, self.labels, at=CUTS)
-        return {"full": found.mean_ap, **{f"at {cut}": found.mean_ap_at[cut] for cut in CUTS}}
+        found = ranking_quality(ranking, self.query_labels, self.labels)
+        return {"full": found.mean_ap, **{f"at {n}": ap for n, ap in found.mean_ap_at.items()}}
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,6 @@ def outputs_of(trained: Any, features: np.ndarray) -> np.ndarray:
 
 def mrhash(name: str, sources: Sequence[str], settings: Callable[[int, int], Any]) -> Method:
     def run(aid: Aid, bits: int, seed: int) -> tuple[Rankings, float]:
-        from rshash.mrhash import train_mrhash
-
         features = [aid.database(source) for source in sources]
         start = time.perf_counter()
         trained = train_mrhash(features, settings(bits, seed))
@@ -133,15 +130,11 @@ def mrhash(name: str, sources: Sequence[str], settings: Callable[[int, int], Any
     return Method(name, "mrhash", "mrhash", run, settings)
 
 
-def mrhash_settings(bits: int, seed: int) -> Any:
-    from rshash.mrhash import MrHashSettings
-
+def mrhash_settings(bits: int, seed: int) -> MrHashSettings:
     return MrHashSettings(bits=bits, seed=seed)
 
 
-def paper_settings(bits: int, seed: int) -> Any:
-    from rshash.mrhash import MrHashSettings
-
+def paper_settings(bits: int, seed: int) -> MrHashSettings:
     return replace(MrHashSettings.paper(bits=bits), seed=seed)
 
 
@@ -242,9 +235,8 @@ def _code_of(module: str) -> str:
             node.body = [
                 statement
                 for statement in node.body
-                if not (
-                    isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-                )
+                if not isinstance(getattr(statement, "value", None), ast.Constant)
+                or not isinstance(statement, ast.Expr)
             ] or [ast.Pass()]
     return ast.unparse(tree)
 
@@ -264,7 +256,7 @@ def run_all(
         for length in (bits if method.has_bits else bits[-1:])
         for seed in (seeds if method.has_seed else seeds[:1])
     ]
-    # Before the first run: these are the modules as they are loaded, whatever is edited meanwhile.
+    # Before the first run, so that they are of the modules as loaded, whatever is edited meanwhile.
     identities = [identity(*run) for run in wanted]
     asked = {}
     for number, ((method, length, seed), run_id) in enumerate(
@@ -323,36 +315,29 @@ class Line:
         return f"{np.mean(values):.3f}{spread}"
 
 
-def summarise(runs: dict[str, dict[str, Any]]) -> dict[str, dict[int | None, Line]]:
-    lines: dict[str, dict[int | None, Line]] = {}
+def summarise(runs: dict[str, dict[str, Any]], longest: int) -> dict[str, dict[int, Line]]:
+    lines: dict[str, dict[int, Line]] = {}
     for run in runs.values():
         for kind, found in run["mean AP"].items():
             name = f"{run['method']}, {kind}" if kind else run["method"]
-            line = lines.setdefault(name, {}).setdefault(run["bits"], Line({}, []))
+            line = lines.setdefault(name, {}).setdefault(run["bits"] or longest, Line({}, []))
             for figure, value in found.items():
                 line.figures.setdefault(figure, []).append(value)
             line.seconds.append(run["seconds"])
     return lines
 
 
-def print_table(lines: dict[str, dict[int | None, Line]], bits: Sequence[int]) -> None:
-    longest = bits[-1]
-    head = [f"{length} bit: full / at 20" for length in bits]
+def print_table(lines: dict[str, dict[int, Line]], bits: Sequence[int]) -> None:
     rows = []
     for name, of_bits in lines.items():
-        of_bits = {bits[-1] if length is None else length: line for length, line in of_bits.items()}
-        cells = [
-            f"{of_bits[length].text('full')} / {of_bits[length].text('at 20')}"
-            if length in of_bits
-            else ""
-            for length in bits
-        ]
-        seconds = f"{np.mean(of_bits[longest].seconds):.1f}" if longest in of_bits else ""
-        rows.append([name, *cells, seconds])
-    print(table(["codes or features, from", *head, f"seconds, {longest} bit"], rows), end="\n\n")
+        found = [of_bits.get(length) for length in bits]
+        cells = [f"{line.text('full')} / {line.text('at 20')}" if line else "" for line in found]
+        rows.append([name, *cells, f"{np.mean(of_bits[bits[-1]].seconds):.1f}"])
+    head = [f"{length} bit: full / at 20" for length in bits]
+    print(table(["codes or features, from", *head, f"seconds, {bits[-1]} bit"], rows), end="\n\n")
 
 
-def print_targets(lines: dict[str, dict[int | None, Line]]) -> None:
+def print_targets(lines: dict[str, dict[int, Line]]) -> None:
     rows = []
     for name, of_bits in TARGETS.items():
         for length, targets in of_bits.items():
@@ -401,7 +386,7 @@ def main() -> None:
         sys.exit(f"No such methods: {', '.join(chosen)}. There are {[m.name for m in METHODS]}.")
     bits = sorted(options.bits)
     runs = run_all(Aid(folder), methods, bits, options.seeds, options.json)
-    lines = summarise(runs)
+    lines = summarise(runs, bits[-1])
     print(
         f"Mean average precision over the full ranking / over the first 20, ties in expectation; "
         f"mean ± standard deviation over seeds {options.seeds}.\n"

@@ -69,7 +69,7 @@ def rankings_of(random: np.random.Generator, q: int, n: int) -> dict[str, tuple[
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(2, 6),
