@@ -28,15 +28,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from rshash.ahcl import AhclSettings, train_ahcl
 from rshash.baselines import fit_itq, fit_lsh, fit_pca_sign, fit_sign_of_dimensions
 from rshash.codes import pack
 from rshash.evaluation import ranking_quality
+from rshash.labels import TileLabels
 from rshash.mrhash import MrHashSettings, train_mrhash
 from rshash.rankings import AsymmetricRanking, CodeRanking, FeatureRanking, Ranking
 from rshash.report_text import table
 from rshash.scaling import FeatureScaling
 
 ROOT = Path(__file__).parents[1]
+
 Rankings = dict[str, Ranking]
 """By what is compared: one kind for most methods, two for AHCL."""
 
@@ -138,17 +141,15 @@ def paper_settings(bits: int, seed: int) -> MrHashSettings:
     return replace(MrHashSettings.paper(bits=bits), seed=seed)
 
 
-def ahcl_settings(bits: int, seed: int) -> Any:
-    from rshash.ahcl import AhclSettings
-
+def ahcl_settings(bits: int, seed: int) -> AhclSettings:
     return AhclSettings(bits=bits, seed=seed)
 
 
 def ahcl(source: str) -> Method:
     def run(aid: Aid, bits: int, seed: int) -> tuple[Rankings, float]:
-        from rshash.ahcl import train_ahcl
-
-        labels = aid.labels[:, None] == np.arange(aid.labels.max() + 1)
+        tile_ids, classes = map(str, range(len(aid.labels))), np.unique(aid.labels)
+        one_hot = aid.labels[:, None] == classes
+        labels = TileLabels(tuple(tile_ids), tuple(map(str, classes)), one_hot)
         features = aid.database(source)
         start = time.perf_counter()
         trained = train_ahcl(features, labels, ahcl_settings(bits, seed))
@@ -263,8 +264,7 @@ def run_all(
         zip(wanted, identities, strict=True), 1
     ):
         key = f"{method.name}|{length if method.has_bits else ''}|{seed if method.has_seed else ''}"
-        run = _saved(results).get(key, {})
-        outcome = "saved"
+        run, outcome = _saved(results).get(key, {}), "saved"
         if run.get("identity") != run_id:
             rankings, seconds = method.run(aid, length, seed)
             outcome = f"{seconds:.1f} s"
