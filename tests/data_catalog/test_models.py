@@ -4,12 +4,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from published_world import index, make_model, publish_segment, random_codes, tiles
+from published_world import SENSOR, index, make_model, publish_segment, random_codes, tiles
 from stac_schemas import assert_catalogue_valid
 
 from data_catalog import models
 from data_catalog.catalogue import MODELS, Catalogue
-from data_catalog.code_tables import LEARNED, code_rows, codes_of, with_learned_codes
+from data_catalog.code_tables import (
+    LEARNED,
+    NETWORK,
+    code_rows,
+    codes_of,
+    collection_of,
+    publish_code_tables,
+    published_table,
+    with_learned_codes,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.models import (
     learned_codes,
@@ -18,6 +27,9 @@ from data_catalog.models import (
     publish_pseudo_labels,
     publish_training,
 )
+from rshash.ahcl import AhclSettings, train_ahcl
+from rshash.labels import TileLabels
+from rshash.model import build_model
 from rshash.mrhash import train_mrhash
 from rshash.mrhash_settings import MrHashSettings
 
@@ -91,3 +103,24 @@ def test_a_run_cut_off_between_labels_and_model_is_made_up_for(
     publish_training(catalogue, model, training, OBSERVED)
     assert catalogue.contents() == before
     assert assert_catalogue_valid(catalogue.root) == 7
+
+
+def test_codes_learned_from_labels_reach_the_table(catalogue, model):
+    labelled = OBSERVED.iloc[:12]
+    values = np.eye(2, dtype=bool)[np.arange(12) % 2]
+    labels = TileLabels(tuple(labelled["tile_id"]), ("forest", "lake"), values)
+    features = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
+    training = train_ahcl(features[:12], labels, AhclSettings(bits=16, iterations=2, hidden=0))
+    learned = build_model(
+        training, model.extractor, primary_sensor=SENSOR, tile_size=model.tile_size
+    )
+    model_id = publish_training(catalogue, learned, training, labelled)
+
+    network = code_rows(OBSERVED, load_model(catalogue, model_id).encode_features(features))
+    rows = with_learned_codes(network, learned_codes(catalogue, model_id))
+    publish_code_tables(catalogue, learned, rows)
+    [item] = catalogue.items(collection_of(model_id))
+    table = published_table(catalogue, item)
+    assert list(table["code_source"]) == [LEARNED] * 12 + [NETWORK] * 8
+    assert np.array_equal(codes_of(table, 16)[:12], training.codes)
+    assert np.array_equal(codes_of(table, 16)[12:], codes_of(network, 16)[12:])
