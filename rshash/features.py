@@ -147,7 +147,7 @@ class FrozenExtractor:
 
     def __init__(self, spec: dict[str, Any], network: nn.Module, dimensions: int) -> None:
         self._spec = spec
-        self._network = network.eval().requires_grad_(False)
+        self.network = network.eval().requires_grad_(False)
         self.bands = tuple(spec["bands"])
         self.dimensions = dimensions
         digest = hash_content(spec, self.tensors())
@@ -158,7 +158,7 @@ class FrozenExtractor:
         """Moves the network to a device."""
         self.device = torch.device(device)
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        self._network.to(self.device).to(memory_format=layout)
+        self.network.to(self.device).to(memory_format=layout)
         return self
 
     def spec(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class FrozenExtractor:
 
     def tensors(self) -> dict[str, Tensor]:
         """Its weights by name, on the CPU."""
-        return stored_tensors(self._network)
+        return stored_tensors(self.network)
 
     def __call__(self, tiles: NDArray[np.float32]) -> Features:
         """Features, float32 (n, dimensions), of tiles; see `Extractor`."""
@@ -184,7 +184,7 @@ class FrozenExtractor:
                 batch = torch.as_tensor(tiles[start : start + size])
                 if on_gpu:
                     batch = batch.pin_memory().to(self.device, non_blocking=True)
-                features[start : start + size] = self.apply(self._network, batch.float())
+                features[start : start + size] = self.apply(self.network, batch.float())
         return features.cpu().numpy()
 
     def apply(self, network: nn.Module, tiles: Tensor) -> Tensor:
@@ -197,11 +197,21 @@ class FrozenExtractor:
         Returns:
             float32 (n, dimensions), with gradients where the network's weights have them.
         """
+        return self.forward(network, self.prepare(tiles))
+
+    def prepare(self, tiles: Tensor) -> Tensor:
+        """What the network reads of reflectance tiles: gaps filled, scaled and resized."""
         inputs = self._prepare(fill_nodata(tiles))
-        precision: AbstractContextManager[object] = nullcontext()
         if tiles.device.type == "cuda":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            precision = torch.autocast("cuda", torch.bfloat16, enabled=self.mixed_precision)
+        return inputs
+
+    def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Features, float32 (n, dimensions), of prepared tiles."""
+        on_gpu = inputs.device.type == "cuda"
+        precision: AbstractContextManager[object] = nullcontext()
+        if on_gpu and self.mixed_precision:
+            precision = torch.autocast("cuda", torch.bfloat16)
         with precision:
             return self._forward(network, inputs).float()
 
@@ -210,7 +220,7 @@ class FrozenExtractor:
 
         In that mode batch normalisation keeps its statistics, as small batches need.
         """
-        return PixelNetwork(self, self._unfrozen(copy.deepcopy(self._network)))
+        return PixelNetwork(self, self._unfrozen(copy.deepcopy(self.network)))
 
     def with_weights(self, module: PixelNetwork) -> Self:
         """The same kind of extractor with the weights that a `trainable` network has now.

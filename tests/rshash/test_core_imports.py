@@ -8,6 +8,7 @@ MODULES = [
     "baselines",
     "codes",
     "evaluation",
+    "extractors",
     "features",
     "head",
     "kmeans",
