@@ -98,10 +98,7 @@ def run_job(
     if processes == 1:
         _train(job, progress)
         return load_training(Path(job.output))
-    if torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise TrainingError(
-            f"{processes} processes need a GPU each, but there are {torch.cuda.device_count()}."
-        )
+    check_processes(processes)
     failures: list[str] = []
 
     def receive(message: dict[str, Any]) -> None:
@@ -120,6 +117,18 @@ def run_job(
                 raise TrainingError(failures[0]) from error
             raise
     return load_training(Path(job.output))
+
+
+def check_processes(processes: int) -> None:
+    """Refuses more processes than there are GPUs, where there are any.
+
+    Raises:
+        TrainingError: There are too few GPUs.
+    """
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise TrainingError(
+            f"{processes} processes need a GPU each, but there are {torch.cuda.device_count()}."
+        )
 
 
 def load_training(folder: Path) -> MrHashTraining | AhclTraining:
@@ -194,7 +203,10 @@ def _train_ahcl(
             f"AHCL learns from one source's features and labels, but found {len(features)} "
             f"sources and {'labels' if job.labels else 'no labels'}."
         )
-    values = np.load(job.labels, allow_pickle=False)
+    try:
+        values = np.load(job.labels, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"The labels in {job.labels} cannot be read: {error}.") from error
     labels = TileLabels(tuple(map(str, range(len(values)))), tuple(job.classes), values)
     settings = _settings(AhclSettings, job.settings)
     return train_ahcl(features[0], labels, settings, progress=progress, checkpoint=checkpoint)

@@ -3,17 +3,20 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from rshash.ahcl import AhclSettings, train_ahcl
 from rshash.distributed import launch
 from rshash.errors import TrainingError
 from rshash.job import DESCRIPTION_FILE, TENSORS_FILE, TrainingJob, load_training, main, run_job
-from rshash.mrhash import MrHashSettings, train_mrhash
+from rshash.labels import TileLabels
+from rshash.mrhash import train_mrhash
+from rshash.mrhash_settings import MrHashSettings
 from rshash.progress import Progress
 
 SETTINGS = {"bits": 16, "clusters": 4, "hashing_epochs": 6, "batch_size": 32, "hidden": 32}
@@ -76,6 +79,35 @@ def test_two_processes_share_the_work_of_one(tmp_path: Path) -> None:
         together.losses["hashing"], alone.losses["hashing"], rtol=0.25, atol=0.05
     )
     np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=0.05)
+
+
+def test_an_ahcl_job_gives_learned_codes(tmp_path: Path) -> None:
+    (primary, _) = write_sources(tmp_path)
+    labels = np.eye(4, dtype=np.bool_)[np.arange(200) % 4]
+    np.save(tmp_path / "labels.npy", labels)
+    job = job_in(
+        tmp_path,
+        method="ahcl",
+        settings={"bits": 16, "iterations": 2, "sampled": 50, "hidden": 32},
+        features=[str(tmp_path / "primary.npy")],
+        labels=str(tmp_path / "labels.npy"),
+        classes=["water", "forest", "field", "town"],
+    )
+    found = run_job(job)
+    expected = train_ahcl(
+        primary,
+        TileLabels(tuple(map(str, range(200))), tuple(job.classes), labels),
+        AhclSettings(**job.settings),
+    )
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    assert found.codes.dtype == np.uint64
+    assert (found.classes, found.settings) == (expected.classes, expected.settings)
+    for name, value in weights(expected).items():
+        assert torch.equal(weights(found)[name], value)
+    with pytest.raises(TrainingError, match="found 2 sources and labels"):
+        run_job(replace(job, features=job_in(tmp_path).features))
+    with pytest.raises(TrainingError, match=r"nowhere\.npy cannot be read"):
+        run_job(replace(job, labels="nowhere.npy"))
 
 
 RANK = """
