@@ -28,7 +28,7 @@ from rshash.head import HashHead
 from rshash.mrhash_settings import MrHashSettings
 from rshash.scaling import FeatureScaling
 from rshash.streaming import TileStream
-from rshash.training import TrainingRun
+from rshash.training import TrainingRun, autocast
 
 DIMENSIONS = 1024
 CPU = torch.device("cpu")
@@ -146,7 +146,13 @@ def compute_alone(work: Workload, batch: int) -> float:
     arrays = [tensor[:batch] for tensor in work.tensors()]
     target = torch.softmax(torch.randn(batch, work.settings.clusters), 1)
     given = None if work.given() is None else work.latent[:batch]
-    return fastest(lambda: network.loss(arrays, target, given).backward(), batch, 30)
+
+    def step() -> None:
+        with autocast(CPU):
+            loss = network.loss(arrays, target, given)
+        loss.backward()
+
+    return fastest(step, batch, 30)
 
 
 def measure(work: Workload, rounds: int, epochs: int) -> dict[str, float]:
