@@ -83,7 +83,7 @@ def labels_from_fractions(
             f"None of {len(tile_ids)} tiles has a class with a share of at least {minimum:g}: "
             "lower the minimum."
         )
-    kept = tuple(tile_ids[row] for row in labelled)
+    kept = tuple(tile_ids[row] for row in labelled.tolist())
     return TileLabels(kept, tuple(classes), values[labelled])
 
 
