@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from rshash.autoencoder import MultiSourceAutoencoder
 from rshash.head import HashHead
@@ -46,6 +47,7 @@ class Hashing(nn.Module):
         self.centres = nn.Parameter(centres.clone(), requires_grad=autoencoder is not None)
         self._reconstruction_weight = settings.reconstruction_weight
         self._similarity_weight = settings.similarity_weight
+        self._sharpening = settings.sharpening
 
     def outputs(self, arrays: Sequence[Tensor]) -> Tensor:
         """Network outputs u, float (n, bits), of a batch's arrays as the stream gives them."""
@@ -78,7 +80,7 @@ class Hashing(nn.Module):
         if self.autoencoder is not None:
             latent = torch.cat([self.autoencoder(rows) for rows in stream.in_order()])
         assert latent is not None
-        return sharpened_target(soft_assignment(latent, self.centres))
+        return sharpened_target(soft_assignment(latent, self.centres), self._sharpening)
 
 
 def train_hashing(
@@ -127,7 +129,7 @@ def train_hashing(
         hashing,
         optimiser,
         train_epoch,
-        schedule=torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, DECAY),
+        schedule=_schedule(settings, optimiser),
         criterion=None if probe is None else lambda: probe.judge(hashing),
         patience=settings.patience or settings.hashing_epochs,
         n_tiles=stream.n_tiles,
@@ -143,6 +145,12 @@ def _optimiser(settings: MrHashSettings, hashing: Hashing) -> torch.optim.Optimi
     if backbone:
         groups.append({"params": backbone, "lr": settings.learning_rate * settings.backbone_rate})
     return torch.optim.Adam(groups, settings.learning_rate)
+
+
+def _schedule(settings: MrHashSettings, optimiser: torch.optim.Optimizer) -> LRScheduler:
+    if settings.schedule == "steps":
+        return torch.optim.lr_scheduler.StepLR(optimiser, EPOCHS_PER_DECAY, DECAY)
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.hashing_epochs)
 
 
 def _divergence(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:

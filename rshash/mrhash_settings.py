@@ -21,10 +21,13 @@ class MrHashSettings:
         latent_space: Where tiles are clustered: "neighbours" is the diffusion map of the graph of
             reciprocal neighbours in all sources, "autoencoder" the published autoencoder's.
         latent: Length of the latent vectors.
+        sharpening: Power of the assignment to clusters in the pseudo-labels; 1 leaves it as it is.
         autoencoder_epochs: Passes over the tiles in the autoencoder stage.
         hashing_epochs: Passes over the tiles in the hashing stage.
         batch_size: Most tiles in a step of the hashing stage.
         learning_rate: Adam's first rate in the hashing stage.
+        schedule: How the rate falls: "cosine" to nothing in the last epoch, "steps" by 0.7 every
+            ten epochs, as published.
         backbone_rate: Rate of the backbone, where codes are learned from pixels, as a share of the
             learning rate; 0 keeps it frozen.
         reconstruction_weight: Weight of the autoencoder's reconstruction in the hashing stage.
@@ -42,10 +45,12 @@ class MrHashSettings:
     clusters: int = 64
     latent_space: Literal["neighbours", "autoencoder"] = "neighbours"
     latent: int = 48
+    sharpening: float = 1.0
     autoencoder_epochs: int = 60
     hashing_epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "steps"] = "cosine"
     backbone_rate: float = 0.01
     reconstruction_weight: float = 1.0
     similarity_weight: float = 10.0
@@ -65,8 +70,10 @@ class MrHashSettings:
             clusters=clusters,
             latent_space="autoencoder",
             latent=64,
+            sharpening=2.0,
             autoencoder_epochs=200,
             hashing_epochs=51,
+            schedule="steps",
             # Published as 5 beside divergences that are averaged over the clusters too.
             reconstruction_weight=5.0 * clusters,
             similarity_weight=0.0,

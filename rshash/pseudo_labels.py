@@ -30,16 +30,18 @@ def soft_assignment(latent: Tensor, centres: Tensor, alpha: float = 1.0) -> Tens
     return torch.log_softmax(-(alpha + 1) / 2 * torch.log1p(squared / alpha), dim=1)
 
 
-def sharpened_target(log_assignment: Tensor) -> Tensor:
+def sharpened_target(log_assignment: Tensor, power: float = 2.0) -> Tensor:
     """The target that sharpens an assignment and keeps clusters of different sizes apart.
 
-    p_k is proportional to q_k^2 / sum_i q_ik, the sum going over the whole training set.
+    p_k is proportional to q_k^power / (sum_i q_ik)^(power - 1), the sum going over the whole
+    training set.
 
     Args:
         log_assignment: log q of all training tiles, float (n, K).
+        power: 2 as published; 1 leaves the assignment as it is.
 
     Returns:
         p, float (n, K); its rows sum to one.
     """
     log_sizes = log_assignment.logsumexp(0)
-    return torch.softmax(2 * log_assignment - log_sizes, dim=1)
+    return torch.softmax(power * log_assignment - (power - 1) * log_sizes, dim=1)

@@ -20,6 +20,7 @@ def test_sharpened_target_is_its_formula() -> None:
     weight = q**2 / q.sum(0)
     expected = weight / weight.sum(1, keepdim=True)
     torch.testing.assert_close(sharpened_target(q.log()), expected)
+    torch.testing.assert_close(sharpened_target(q.log(), power=1), q)
 
 
 def test_the_target_is_sharper_than_the_assignment() -> None:
