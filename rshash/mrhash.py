@@ -25,7 +25,7 @@ from rshash.features import Extractor
 from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
 from rshash.kmeans import kmeans
-from rshash.mrhash_settings import MrHashSettings, check_training_set
+from rshash.mrhash_settings import MrHashSettings, resolved_settings
 from rshash.neighbours import extended_embedding, joined_directions, neighbour_embedding
 from rshash.pixels import PixelBackbone, TilePixels
 from rshash.probe import Probe
@@ -101,10 +101,9 @@ def train_mrhash(
         TrainingError: The training set is too small, incomplete, or diverged.
         CheckpointError: The checkpoint is damaged, or belongs to another training.
     """
-    settings = settings or MrHashSettings()
     check_sources(sources)
     n_tiles = sources[0].shape[0]
-    check_training_set(n_tiles, settings)
+    settings = resolved_settings(n_tiles, settings or MrHashSettings())
     if pixels is not None:
         pixels.check(n_tiles)
     scaled = ScaledSources(
@@ -122,6 +121,8 @@ def train_mrhash(
 class _Stages:
     def __init__(self, run: TrainingRun, settings: MrHashSettings, sources: ScaledSources) -> None:
         self._run, self._settings, self._sources = run, settings, sources
+        assert settings.clusters is not None
+        self._clusters = settings.clusters
         drawn = np.random.default_rng(settings.seed).permutation(sources.n_tiles)
         self._references = np.sort(drawn[:REFERENCE_TILES])
 
@@ -158,7 +159,7 @@ class _Stages:
 
     def _check_distinct(self) -> None:
         primary = take_rows(self._sources.arrays[0], self._references)
-        distinct, clusters = len(np.unique(primary, axis=0)), self._settings.clusters
+        distinct, clusters = len(np.unique(primary, axis=0)), self._clusters
         if distinct < clusters:
             raise TrainingError(
                 f"{len(primary)} tiles show only {distinct} different features, too few to fill "
@@ -200,7 +201,7 @@ class _Stages:
                 primary = self._sources.take(self._references, self._run.device)[0]
                 with torch.no_grad():
                     points = autoencoder(primary)
-            return kmeans(points, self._settings.clusters)
+            return kmeans(points, self._clusters)
 
         return self._kept("centres", compute)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rshash.codes import check_bits
 from rshash.errors import TrainingError
+
+TILES_PER_CLUSTER = 6
+MOST_CLUSTERS = 128
+SMALLEST_TRAINING_SET = 24
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class MrHashSettings:
 
     Attributes:
         bits: Length of the codes.
-        clusters: Clusters of the latent space, which are the pseudo-labels' classes (K).
+        clusters: Clusters of the latent space, which are the pseudo-labels' classes (K); without it
+            one for every six tiles, at most 128.
         latent_space: Where tiles are clustered: "neighbours" is the diffusion map of the graph of
             reciprocal neighbours in all sources, "autoencoder" the published autoencoder's.
         latent: Length of the latent vectors.
@@ -42,7 +47,7 @@ class MrHashSettings:
     """
 
     bits: int = 64
-    clusters: int = 64
+    clusters: int | None = None
     latent_space: Literal["neighbours", "autoencoder"] = "neighbours"
     latent: int = 48
     sharpening: float = 1.0
@@ -84,19 +89,30 @@ class MrHashSettings:
         )
 
 
-def check_training_set(n_tiles: int, settings: MrHashSettings) -> None:
-    """Refuses a training set that is too small for the clusters, and settings that cannot work.
+def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
+    """The settings with the number of clusters that a training set of that size gets.
+
+    Refuses a training set that is too small for the clusters, and settings that cannot work.
 
     Raises:
         CodeError: The number of bits is not allowed.
         TrainingError: There are fewer than two tiles for each cluster, or fewer than two clusters.
     """
     check_bits(settings.bits)
-    if settings.clusters < 2:
-        raise TrainingError(f"At least 2 clusters are needed, but found {settings.clusters}.")
-    if n_tiles < 2 * settings.clusters:
+    clusters = settings.clusters
+    if clusters is None:
+        if n_tiles < SMALLEST_TRAINING_SET:
+            raise TrainingError(
+                f"{n_tiles} tiles are too few to learn from: ingest at least "
+                f"{SMALLEST_TRAINING_SET}."
+            )
+        return replace(settings, clusters=min(MOST_CLUSTERS, n_tiles // TILES_PER_CLUSTER))
+    if clusters < 2:
+        raise TrainingError(f"At least 2 clusters are needed, but found {clusters}.")
+    if n_tiles < 2 * clusters:
         fewer = f", or train with at most {n_tiles // 2} clusters" if n_tiles >= 4 else ""
         raise TrainingError(
-            f"{n_tiles} tiles are too few for {settings.clusters} clusters: "
-            f"ingest at least {2 * settings.clusters} tiles{fewer}."
+            f"{n_tiles} tiles are too few for {clusters} clusters: "
+            f"ingest at least {2 * clusters} tiles{fewer}."
         )
+    return settings

@@ -10,7 +10,7 @@ from rshash.errors import CheckpointError, CodeError, FeatureError, TrainingErro
 from rshash.evaluation import mean_average_precision
 from rshash.features import make_extractor
 from rshash.mrhash import MrHashTraining, train_mrhash
-from rshash.mrhash_settings import MrHashSettings, check_training_set
+from rshash.mrhash_settings import MrHashSettings, resolved_settings
 from rshash.pixels import TilePixels
 from rshash.progress import Progress
 
@@ -156,15 +156,19 @@ def test_codes_are_learned_from_pixels() -> None:
 def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
     primary, secondary, _ = make_places(120)
     with pytest.raises(TrainingError, match=r"120 tiles are too few for 64 clusters.* 128 tiles"):
-        check_training_set(120, MrHashSettings())
+        resolved_settings(120, MrHashSettings(clusters=64))
     with pytest.raises(TrainingError, match="at most 60 clusters"):
-        train_mrhash([primary, secondary])
+        train_mrhash([primary, secondary], MrHashSettings(clusters=64))
+    with pytest.raises(TrainingError, match=r"23 tiles are too few to learn from.* at least 24"):
+        resolved_settings(23, MrHashSettings())
+    for n_tiles, clusters in ((24, 4), (120, 20), (10_000, 128)):
+        assert resolved_settings(n_tiles, MrHashSettings()).clusters == clusters
     with pytest.raises(TrainingError, match=r"ingest at least 128 tiles\.$"):
-        check_training_set(3, MrHashSettings())
+        resolved_settings(3, MrHashSettings(clusters=64))
     with pytest.raises(TrainingError, match="At least 2 clusters"):
-        check_training_set(120, MrHashSettings(clusters=1))
+        resolved_settings(120, MrHashSettings(clusters=1))
     with pytest.raises(CodeError, match="12 bits"):
-        check_training_set(1000, MrHashSettings(bits=12))
+        resolved_settings(1000, MrHashSettings(bits=12))
     with pytest.raises(TrainingError, match="same tiles"):
         train_mrhash([primary, secondary[1:]], SMALL)
     with pytest.raises(TrainingError, match="At least one source"):
