@@ -209,7 +209,7 @@ def run_pipeline(
         tile_size=TILE_SIZE,
         extractor="timm",
         timm_architecture="mobilenetv1_100",
-        timm_checkpoint=str(checkpoint),
+        checkpoint=[str(checkpoint)],
         timm_options={"pad_type": "same", "bn_eps": 1e-3},
         reflectance_ceiling=1.0,
         clusters=clusters,

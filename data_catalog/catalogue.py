@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pystac
@@ -38,24 +39,19 @@ class Catalogue:
         Raises:
             CatalogueError: The path is a file, or a folder that is not empty.
         """
-        root = Path(path).expanduser().resolve()
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise CatalogueError(
-                f"{root} is not an empty folder: a new catalogue needs an empty or a new one."
-            )
-        root.mkdir(parents=True, exist_ok=True)
-        stac.write_json(root / "catalog.json", _empty_catalog())
-        return cls(root)
+        catalogue = cls(_vacant(path))
+        catalogue.begin()
+        return catalogue
 
     @classmethod
     def open_or_create(cls, path: str | Path) -> Catalogue:
-        """Opens the catalogue at a path, or makes one where there is none.
+        """Opens the catalogue at a path; where there is none, one that its first content makes.
 
         Raises:
             CatalogueError: The path holds something else.
         """
         root = Path(path).expanduser().resolve()
-        return cls.open(root) if (root / "catalog.json").exists() else cls.create(root)
+        return cls.open(root) if (root / "catalog.json").exists() else cls(_vacant(root))
 
     @classmethod
     def open(cls, path: str | Path) -> Catalogue:
@@ -78,8 +74,31 @@ class Catalogue:
             )
         return cls(root)
 
+    def begin(self) -> None:
+        """Makes the catalogue, empty, unless it is there."""
+        if not (self.root / "catalog.json").exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            stac.write_json(self.root / "catalog.json", _empty_catalog())
+
+    def check_writable(self) -> None:
+        """Refuses a catalogue that nothing can be published to.
+
+        Raises:
+            CatalogueError: No file can be made in its folder, or where that is to be made.
+        """
+        folder = next(path for path in (self.root, *self.root.parents) if path.exists())
+        try:
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise CatalogueError(
+                f"Nothing can be published to {self.root} ({error.strerror}): make {folder} "
+                "writable, or name another folder with --catalog."
+            ) from error
+
     def collections(self) -> list[str]:
         """IDs of the collections, in the order of their first publication."""
+        if not (self.root / "catalog.json").exists():
+            return []
         links = stac.read_json(self.root / "catalog.json")["links"]
         return [Path(link["href"]).parent.name for link in links if link["rel"] == "child"]
 
@@ -152,6 +171,7 @@ class Catalogue:
             CatalogueError: The item is published already: its assets are immutable.
         """
         self._check_unpublished(collection_id, item_id)
+        self.begin()
         folder = self.root / collection_id / item_id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -271,6 +291,15 @@ class Catalogue:
 
     def _item_path(self, collection_id: str, item_id: str) -> Path:
         return self.root / collection_id / item_id / f"{item_id}.json"
+
+
+def _vacant(path: str | Path) -> Path:
+    root = Path(path).expanduser().resolve()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise CatalogueError(
+            f"{root} is not an empty folder: a new catalogue needs an empty or a new one."
+        )
+    return root
 
 
 def _empty_catalog() -> dict[str, Any]:

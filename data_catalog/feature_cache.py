@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,7 +102,10 @@ def observation_features(
 
 
 def joined_features(
-    catalogue: Catalogue, extractors: dict[str, Extractor], tile_size: int
+    catalogue: Catalogue,
+    extractors: dict[str, Extractor],
+    tile_size: int,
+    tile_ids: Collection[str] | None = None,
 ) -> tuple[list[str], dict[str, FeatureFile]]:
     """Features of the same tiles from several sensors, joined on the tile ID, on disk.
 
@@ -110,9 +113,10 @@ def joined_features(
         catalogue: Holds the observations.
         extractors: By sensor ID; the first sensor is the primary one.
         tile_size: Metres on a side.
+        tile_ids: Only these tiles; None for all.
 
     Returns:
-        IDs of the tiles that have complete features of the primary sensor, and by sensor ID
+        IDs of the tiles that have complete features of the primary sensor, sorted, and by sensor ID
         float32 ``(tiles, dimensions)``, a row of NaN where a tile lacks it. Of the other sensors,
         those that saw none of the tiles are left out. The files stay for a week after they were
         last asked for.
@@ -123,15 +127,18 @@ def joined_features(
         compute_features(catalogue, sensor, observations, extractor)
         found.append((sensor, _Cached(catalogue, observations, extractor)))
     primary = found[0][1]
-    tile_ids = primary.tile_ids[primary.complete()]
+    wanted = primary.complete()
+    if tile_ids is not None:
+        wanted &= primary.tile_ids.isin(list(tile_ids))
+    found_ids = primary.tile_ids[wanted]
     folder = catalogue.root / ".cache" / "joined"
     joined = {}
     for sensor, cached in found:
-        at = cached.tile_ids.get_indexer(tile_ids)
+        at = cached.tile_ids.get_indexer(found_ids)
         if cached is primary or cached.complete()[at[at >= 0]].any():
             joined[sensor] = _join(folder, cached, at)
     _remove_unused(folder)
-    return list(tile_ids), joined
+    return list(found_ids), joined
 
 
 def _fill(

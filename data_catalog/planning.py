@@ -111,6 +111,7 @@ class IngestPlan:
     def save(self, catalogue: Catalogue) -> Path:
         """Saves the plan in its catalogue; returns its folder, which :func:`ingest_block` takes."""
         assert Path(self.catalog) == catalogue.root
+        catalogue.begin()
         stac.write_json(self.folder / "plan.json", asdict(self))
         return self.folder
 

@@ -4,56 +4,123 @@ from __future__ import annotations
 
 from data_catalog.areas import parse_area
 from data_catalog.catalogue import MODELS, Catalogue
-from data_catalog.grid import tiles_covering
+from data_catalog.grid import parse_tile_id, tiles_covering
+from data_catalog.labels import load_labels
 from data_catalog.observations import current_observations
-from flows.learning import extractor_for, mrhash_settings
-from flows.parameters import NightlyParameters, RehashParameters, TrainParameters
-from rshash.errors import ModelError
-from rshash.mrhash_settings import check_training_set
+from data_catalog.training import known_tiles
+from flows.learning import extractors_for, label_source, settings_for
+from flows.parameters import (
+    EvaluateParameters,
+    IngestFlowParameters,
+    NightlyParameters,
+    RehashParameters,
+    TrainParameters,
+)
+from rshash.errors import ModelError, TrainingError
+from rshash.job import check_processes
+from rshash.mrhash_settings import MrHashSettings, resolved_settings
+
+
+def check_ingest(parameters: IngestFlowParameters) -> None:
+    """Refuses a catalogue that nothing can be published to.
+
+    Raises:
+        CatalogueError: The catalogue's folder holds something else, or is not writable.
+    """
+    catalogue = Catalogue.open_or_create(parameters.catalog)
+    if not parameters.plan:
+        catalogue.check_writable()
 
 
 def check_train(parameters: TrainParameters) -> None:
     """Refuses a training that cannot work.
 
     Raises:
-        CatalogueError: There is no catalogue.
+        CatalogueError: There is no catalogue, or it is not writable.
         FeatureError: There is no such feature extractor.
-        TrainingError: There are too few tiles for the number of clusters.
+        LabelError: There are no such labels, or they are no good.
+        TrainingError: There are no tiles, too few for the number of clusters, or too few GPUs.
     """
     catalogue = Catalogue.open(parameters.catalog)
-    extractors = [extractor_for(parameters, sensor) for sensor in parameters.sensors]
-    tiles = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
-    check_training_set(len(tiles), mrhash_settings(parameters, extractors[0]))
+    catalogue.check_writable()
+    sensor, tile_size = parameters.sensors[0], parameters.tile_size
+    tiles = set(current_observations(catalogue, sensor, tile_size)["tile_id"])
+    if not tiles:
+        raise TrainingError(_no_tiles(catalogue, sensor, tile_size))
+    _check_learning(catalogue, parameters, tiles, known_tiles(catalogue, sensor, tile_size))
 
 
 def check_rehash(parameters: RehashParameters) -> None:
     """Refuses to encode without a model.
 
     Raises:
-        CatalogueError: There is no catalogue, or no such model in it.
+        CatalogueError: There is no catalogue, no such model in it, or it is not writable.
     """
-    Catalogue.open(parameters.catalog).model_id(parameters.model)
+    catalogue = Catalogue.open(parameters.catalog)
+    catalogue.model_id(parameters.model)
+    catalogue.check_writable()
 
 
 def check_nightly(parameters: NightlyParameters) -> None:
     """Refuses a night that could not end with codes.
 
     Raises:
-        CatalogueError: The catalogue's folder holds something else, or has no such model.
+        CatalogueError: The catalogue's folder holds something else, is not writable, or has no such
+            model.
         ModelError: The model makes codes of other tiles than those that the night fetches.
+        FeatureError: There is no model yet, and no such feature extractor.
+        LabelError: There is no model yet, and the labels to learn one are missing or no good.
         TrainingError: There is no model yet, and the area has too few tiles to learn one.
     """
     catalogue = Catalogue.open_or_create(parameters.catalog)
+    catalogue.check_writable()
     if parameters.model is not None or catalogue.latest_model_id() is not None:
         _check_model_fits(catalogue, parameters)
     else:
-        extractors = [extractor_for(parameters, sensor) for sensor in parameters.sensors]
-        tiles = tiles_covering(parse_area(parameters.area), parameters.tile_size)
-        known = current_observations(catalogue, parameters.sensors[0], parameters.tile_size)
-        check_training_set(
-            len({tile.id for tile in tiles} | set(known["tile_id"])),
-            mrhash_settings(parameters, extractors[0]),
-        )
+        known = known_tiles(catalogue, parameters.sensors[0], parameters.tile_size)
+        area = tiles_covering(parse_area(parameters.area), parameters.tile_size)
+        tiles = known | {tile.id for tile in area}
+        _check_learning(catalogue, parameters, tiles, tiles)
+
+
+def check_evaluate(parameters: EvaluateParameters) -> None:
+    """Refuses an evaluation of codes that are not there, or by labels that are not.
+
+    Raises:
+        CatalogueError: There is no catalogue, or no such model in it.
+        LabelError: There are no such labels, or they are no good.
+    """
+    catalogue = Catalogue.open(parameters.catalog)
+    model = catalogue.item(MODELS, catalogue.model_id(parameters.model)).properties
+    if parameters.labels is not None and not parameters.land_cover:
+        tiles = known_tiles(catalogue, model["rshash:sensor"], model["rshash:tile_size"])
+        source = label_source(catalogue, parameters)
+        load_labels(catalogue, source, tiles, parameters.minimum_share)
+    if parameters.land_cover:
+        catalogue.check_writable()
+
+
+def _check_learning(
+    catalogue: Catalogue, parameters: TrainParameters, tiles: set[str], known: set[str]
+) -> None:
+    """Refuses to learn from tiles; tables may label all that are known."""
+    check_processes(parameters.processes)
+    extractors = extractors_for(parameters)
+    settings = settings_for(parameters, extractors[parameters.sensors[0]])
+    if isinstance(settings, MrHashSettings):
+        resolved_settings(len(tiles), settings)
+    elif not parameters.land_cover:
+        source = label_source(catalogue, parameters)
+        load_labels(catalogue, source, known, parameters.minimum_share)
+
+
+def _no_tiles(catalogue: Catalogue, sensor: str, tile_size: int) -> str:
+    tile_ids = current_observations(catalogue, sensor)["tile_id"]
+    sizes = sorted({parse_tile_id(tile_id).size for tile_id in tile_ids})
+    advice = "fetch some with `rshash ingest`, or name another sensor with --sensors"
+    if sizes:
+        advice = f"it has tiles of {', '.join(map(str, sizes))} m, which --tile-size chooses"
+    return f"{catalogue.root} has no tiles of {tile_size} m of {sensor}: {advice}."
 
 
 def _check_model_fits(catalogue: Catalogue, parameters: NightlyParameters) -> None:

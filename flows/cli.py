@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from flows.parameters import (
     CatalogParameters,
+    EvaluateParameters,
     IngestFlowParameters,
     NightlyParameters,
     RehashParameters,
@@ -26,6 +27,7 @@ from rshash.errors import RshashError
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
 
 app = App(
     name="rshash",
@@ -48,6 +50,9 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
 
         rshash ingest --area 8.9,48.4,9.3,48.6 --period 2024-06-01/2024-08-31
     """
+    from flows.checks import check_ingest
+
+    check_ingest(parameters)
     _say_that_it_starts()
     from flows.ingest import ingest as run
 
@@ -58,9 +63,29 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
 def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None:
     """Learn a hashing model from the catalogue's tiles and publish it.
 
-    **Example**: 128-bit codes of Sentinel-2 tiles, learned together with Landsat
+    A training that was interrupted goes on when the same command is started again.
+
+    **Example**: 128-bit codes of Sentinel-2 tiles, learned without labels, together with Landsat
 
         rshash train --bits 128 --sensors sentinel-2-l2a landsat-c2-l2
+
+    The published settings of MrHash, stopped early, on two GPUs
+
+        rshash train --preset paper --patience 5 --processes 2
+
+    AHCL, learned from a table of labels, from the land cover of Planetary Computer's ESA
+    WorldCover, or from the pseudo-labels of the newest MrHash model
+
+        rshash train --method ahcl --labels labels.csv
+
+        rshash train --method ahcl --labels land-cover:esa-worldcover --minimum-share 0.3
+
+        rshash train --method ahcl --labels pseudo
+
+    Features of a network that torchgeo knows, tuned while the codes are learned
+
+        rshash train --extractor torchgeo --weights ResNet50_Weights.SENTINEL2_RGB_MOCO
+        --sensors sentinel-2-l2a --from-pixels
     """
     from flows.checks import check_train
 
@@ -99,6 +124,10 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     **Example**: the last 30 days around Tübingen
 
         rshash nightly --area 8.9,48.4,9.3,48.6 --period P30D
+
+    The same; should there be no model yet, it is learned from land cover
+
+        rshash nightly --area 8.9,48.4,9.3,48.6 --method ahcl --labels land-cover:esa-worldcover
     """
     from flows.checks import check_nightly
 
@@ -109,6 +138,30 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     report = run(parameters)
     print_rows(report["ingested"], "Ingested")
     print_rows(report["published"], "Code tables published")
+
+
+@app.command
+def evaluate(*, parameters: Annotated[EvaluateParameters | None, Flat] = None) -> None:
+    """Measure how good published codes are, and write a report with baselines and pictures.
+
+    **Example**: the newest model's codes, by measures that need no labels
+
+        rshash evaluate
+
+    By the land cover of Planetary Computer's ESA WorldCover, into a folder
+
+        rshash evaluate --labels land-cover:esa-worldcover --output report
+    """
+    from flows.checks import check_evaluate
+
+    parameters = parameters or EvaluateParameters()
+    check_evaluate(parameters)
+    _say_that_it_starts()
+    from flows.evaluate import evaluate as run
+
+    found = run(parameters)
+    print_rows(found["figures"], "Evaluation")
+    print(f"Report: {found['folder'] / 'report.md'}")
 
 
 @app.command

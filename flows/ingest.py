@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -16,6 +15,8 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.errors import SourceError
 from data_catalog.ingest import ingest_block, publish_segment
 from data_catalog.planning import IngestPlan, plan_ingest
+from flows.artifacts import show_table
+from flows.checks import check_ingest
 from flows.parameters import IngestFlowParameters
 from flows.progress import Progress
 
@@ -76,18 +77,20 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
         One row per sensor: what was planned and what became of it.
 
     Raises:
+        CatalogueError: The catalogue's folder holds something else, or is not writable.
         SourceError: The primary sensor's scenes cannot be searched, or there are none. Another
             sensor's are missed for this run, and its row says why.
     """
+    check_ingest(parameters)
     plans = {sensor: _plan(parameters, sensor) for sensor in parameters.sensors}
     report = [{"sensor": sensor, **summary} for sensor, (summary, _) in plans.items()]
-    create_table_artifact(table=report, description="# Plan: what is new and will be read")
+    show_table("plan", report, "Plan: what is new and will be read")
     if parameters.plan:
         return report
     for row, (_, folder) in zip(report, plans.values(), strict=True):
         if folder and row["tiles"]:
             row.update(_ingest_sensor(parameters.catalog, str(row["sensor"]), folder))
-    create_table_artifact(table=report, description="# Ingested")
+    show_table("ingested", report, "Ingested")
     return report
 
 
@@ -114,6 +117,6 @@ def _ingest_sensor(catalog: str, sensor: str, plan_folder: Path) -> dict[str, An
             progress.advance(done["blocks"])
     if failures:
         table = [{"scene": scene, "cause": cause} for scene, cause in sorted(failures.items())]
-        create_table_artifact(table=table, description=f"# Scenes of {sensor} that failed")
+        show_table("failed-scenes", table, f"Scenes of {sensor} that failed")
         counts["unreadable scenes"] = len(failures)
     return {"segment": publish(catalog, sensor, plan_folder), **counts}

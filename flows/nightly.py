@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from data_catalog.catalogue import Catalogue
+from flows.artifacts import show_text
 from flows.checks import check_nightly
 from flows.ingest import ingest
 from flows.parameters import (
@@ -32,7 +32,7 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     if parameters.model is None and Catalogue.open(parameters.catalog).latest_model_id() is None:
         train(parameters.narrowed_to(TrainParameters))
     published = rehash(parameters.narrowed_to(RehashParameters))
-    create_markdown_artifact(_report(ingested, published))
+    show_text("nightly", _report(ingested, published))
     return {"ingested": ingested, "published": published}
 
 

@@ -13,7 +13,13 @@ from data_catalog.areas import parse_area, parse_period
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor
 from rshash.codes import check_bits
-from rshash.errors import FeatureError
+from rshash.errors import FeatureError, LabelError, TrainingError
+
+LAND_COVER = "land-cover:"
+"""Before the collection that land cover is to be read from."""
+
+PSEUDO = "pseudo"
+"""The labels of the newest MrHash model."""
 
 P = TypeVar("P", bound="Parameters")
 
@@ -36,6 +42,15 @@ def _checked_sensors(sensors: list[str]) -> list[str]:
     for sensor in sensors:
         get_sensor(sensor)
     return list(dict.fromkeys(sensors))
+
+
+def _checked_labels(labels: str | None) -> str | None:
+    if labels == LAND_COVER:
+        raise LabelError(
+            f"--labels {labels} names no collection of land cover: write one behind it, such as "
+            f"{LAND_COVER}esa-worldcover."
+        )
+    return labels
 
 
 class Parameters(BaseModel):
@@ -75,7 +90,18 @@ class SensorParameters(CatalogParameters):
     )
 
 
-class IngestParameters(SensorParameters):
+class SourceParameters(Parameters):
+    """Where scenes and maps come from."""
+
+    source: str = Field(
+        "planetary-computer",
+        title="Source catalogue",
+        description="planetary-computer, earth-search, a STAC API's address, "
+        "or a static catalogue's path or address.",
+    )
+
+
+class IngestParameters(SourceParameters, SensorParameters):
     """Which imagery becomes tiles."""
 
     area: Annotated[str, AfterValidator(_checked_area), Parameter(allow_leading_hyphen=True)] = (
@@ -84,12 +110,6 @@ class IngestParameters(SensorParameters):
             description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', "
             "GeoJSON text, or a GeoJSON file's path.",
         )
-    )
-    source: str = Field(
-        "planetary-computer",
-        title="Source catalogue",
-        description="planetary-computer, earth-search, a STAC API's address, "
-        "or a static catalogue's path or address.",
     )
     period: Annotated[str, AfterValidator(_checked_period)] = Field(
         "P30D",
@@ -113,26 +133,98 @@ class IngestFlowParameters(IngestParameters):
     )
 
 
-class TrainParameters(SensorParameters):
-    """How a hashing model is learned."""
+class MethodParameters(Parameters):
+    """How codes are learned."""
 
+    method: Literal["mrhash", "ahcl"] = Field(
+        "mrhash",
+        title="Method",
+        description="mrhash learns without labels, from all sensors; "
+        "ahcl learns from labels, from the primary sensor.",
+    )
     bits: Annotated[int, AfterValidator(check_bits)] = Field(
         64, title="Bits", description="Length of a code: a multiple of 8 up to 1024."
     )
-    clusters: int = Field(
-        64, ge=2, title="Clusters", description="Number of pseudo-labels (K). Needs 2 K tiles."
+    preset: Literal["default", "paper"] = Field(
+        "default",
+        title="Preset",
+        description="Settings of mrhash: default is what won in our measurements, "
+        "paper what was published.",
     )
-    extractor: Literal["mosaiks", "timm"] = Field(
+    clusters: int | None = Field(
+        None,
+        ge=2,
+        title="Clusters",
+        description="Number of pseudo-labels of mrhash (K), which needs 2 K tiles. Without it: a "
+        "sixth of the tiles, at most 128; 64 with the preset paper.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        title="Patience",
+        description="Hold out tiles, and stop mrhash after this many epochs in which their codes "
+        "find their neighbours no better. Without it: all epochs.",
+    )
+    from_pixels: bool = Field(
+        False,
+        title="From pixels",
+        description="Let mrhash tune the primary sensor's extractor too: slower, wants a GPU.",
+    )
+    processes: int = Field(
+        1, ge=1, title="Processes", description="Processes that train together, a GPU for each."
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="The same seed gives the same model.")
+
+
+class LabelParameters(SourceParameters):
+    """Labels of tiles."""
+
+    labels: Annotated[str | None, AfterValidator(_checked_labels)] = Field(
+        None,
+        title="Labels",
+        description="A table (Parquet or CSV); a published collection, such as "
+        "land-cover-esa-worldcover; pseudo: the newest MrHash model's; or "
+        "land-cover:COLLECTION, such as land-cover:esa-worldcover, read from the source catalogue.",
+    )
+    minimum_share: float = Field(
+        0.2,
+        gt=0.0,
+        le=1.0,
+        title="Minimum share",
+        description="Share of a tile, or probability, from which a class counts.",
+    )
+
+    @property
+    def land_cover(self) -> str | None:
+        """The collection that land cover is to be read from, if any."""
+        if self.labels is None or not self.labels.startswith(LAND_COVER):
+            return None
+        return self.labels.removeprefix(LAND_COVER)
+
+
+class ExtractorParameters(Parameters):
+    """What turns tiles into features."""
+
+    extractor: Literal["mosaiks", "timm", "torchgeo"] = Field(
         "mosaiks",
         title="Feature extractor",
         description="mosaiks: random convolutional features, nothing to download; "
-        "timm: a timm architecture with a checkpoint file.",
+        "timm: an architecture with a checkpoint file; torchgeo: weights by their name.",
+    )
+    weights: list[str] = Field(
+        default_factory=list,
+        title="torchgeo weights",
+        description="For example ResNet50_Weights.SENTINEL2_RGB_MOCO: one name for all sensors, or "
+        "one for each in their order.",
+    )
+    checkpoint: list[str] = Field(
+        default_factory=list,
+        title="Checkpoint",
+        description="Path of a weights file on the worker. timm needs one; torchgeo's weights are "
+        "downloaded without. One for all sensors, or one for each in their order.",
     )
     timm_architecture: str | None = Field(
         None, title="timm architecture", description="For example mobilenetv1_100."
-    )
-    timm_checkpoint: str | None = Field(
-        None, title="timm checkpoint", description="Path of a .safetensors file on the worker."
     )
     timm_options: dict[str, Any] = Field(
         default_factory=dict,
@@ -146,16 +238,68 @@ class TrainParameters(SensorParameters):
         title="Reflectance ceiling",
         description="The reflectance that a timm network sees as white.",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="The same seed gives the same model.")
+
+
+class TrainParameters(ExtractorParameters, LabelParameters, MethodParameters, SensorParameters):
+    """How a hashing model is learned."""
 
     @model_validator(mode="after")
-    def _has_what_timm_needs(self) -> Self:
-        if self.extractor == "timm" and not (self.timm_architecture and self.timm_checkpoint):
+    def _fits_its_method(self) -> Self:
+        if self.method == "ahcl" and self.labels is None:
+            raise LabelError(
+                "--method ahcl learns from labels: name some, such as --labels labels.csv, "
+                "--labels pseudo, or --labels land-cover:esa-worldcover."
+            )
+        others = {
+            "mrhash": ("labels", "minimum_share"),
+            "ahcl": ("preset", "clusters", "patience", "from_pixels"),
+        }
+        self._refuse(others[self.method], f"--method {self.method}")
+        if self.from_pixels and self.processes > 1:
+            raise TrainingError("--from-pixels trains in one process: leave --processes out.")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_extractor(self) -> Self:
+        others = {
+            "mosaiks": ("weights", "checkpoint", "timm_architecture", "timm_options"),
+            "timm": ("weights",),
+            "torchgeo": ("timm_architecture", "timm_options"),
+        }
+        self._refuse(others[self.extractor], f"--extractor {self.extractor}")
+        if self.extractor == "timm" and not (self.timm_architecture and self.checkpoint):
             raise FeatureError(
                 "The timm extractor needs an architecture and a checkpoint: give both, "
-                "such as --timm-architecture mobilenetv1_100 --timm-checkpoint FILE.safetensors."
+                "such as --timm-architecture mobilenetv1_100 --checkpoint FILE.safetensors."
             )
+        if self.extractor == "torchgeo" and not self.weights:
+            raise FeatureError(
+                "The torchgeo extractor needs weights: name some, "
+                "such as --weights ResNet50_Weights.SENTINEL2_RGB_MOCO."
+            )
+        for name in ("weights", "checkpoint"):
+            if len(getattr(self, name)) not in (0, 1, len(self.sensors)):
+                raise FeatureError(
+                    f"--{name} takes one for all sensors, or one for each of "
+                    f"{', '.join(self.sensors)}, but found {len(getattr(self, name))}."
+                )
+        for file in self.checkpoint:
+            if not Path(file).is_file():
+                raise FeatureError(f"--checkpoint {file}: there is no such file.")
         return self
+
+    def of_sensor(self, name: Literal["weights", "checkpoint"], sensor: str) -> str | None:
+        """The weights or the checkpoint of one of the sensors, if any are given."""
+        values: list[str] = getattr(self, name)
+        return values[self.sensors.index(sensor) % len(values)] if values else None
+
+    def _refuse(self, names: tuple[str, ...], choice: str) -> None:
+        fields = type(self).model_fields
+        for name in names:
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True):
+                raise TrainingError(
+                    f"--{name.replace('_', '-')} is not for {choice}: leave it out."
+                )
 
 
 class RehashParameters(CatalogParameters):
@@ -174,6 +318,19 @@ class RehashParameters(CatalogParameters):
 
 class NightlyParameters(IngestParameters, TrainParameters, RehashParameters):
     """A night: new imagery becomes tiles, what changed gets new codes; a first one also trains."""
+
+
+class EvaluateParameters(LabelParameters, CatalogParameters):
+    """Which codes are evaluated, and by what."""
+
+    model: str | None = Field(
+        None, title="Model", description="Model ID. Without it: the newest published model."
+    )
+    output: Path | None = Field(
+        None,
+        title="Output",
+        description="Folder of the report. Without it: evaluation-MODEL, here.",
+    )
 
 
 class SimilarParameters(CatalogParameters):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import cast
 from uuid import UUID
@@ -13,6 +14,8 @@ from prefect.context import FlowRunContext, TaskRunContext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+
+from rshash.progress import Progress as Epoch
 
 ARTIFACT_SECONDS = 2.0
 """Shortest time between two updates of an artifact: each is a request to the server."""
@@ -78,3 +81,38 @@ class Progress:
         self._bar.stop()
         if self._artifact and error is None:
             update_progress_artifact(self._artifact, progress=100.0)
+
+
+class EpochProgress:
+    """Shows the epochs of a training, a bar for every stage.
+
+    Args:
+        title: Stands before the stage's name.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._stage: str | None = None
+        self._bars = ExitStack()
+
+    def __enter__(self) -> EpochProgress:
+        return self
+
+    def show(self, epoch: Epoch) -> None:
+        """Shows one more finished epoch, with its loss and speed."""
+        if epoch.stage != self._stage:
+            self._bars.close()
+            self._stage = epoch.stage
+            self._bar = self._bars.enter_context(
+                Progress(f"{self._title}: {epoch.stage}", epoch.epochs, "epochs")
+            )
+        rate = f", {epoch.tiles_per_second:,.0f} tiles/s" if epoch.tiles_per_second else ""
+        self._bar.show(epoch.epoch, epoch.epochs, f"loss {epoch.loss:.3g}{rate}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.__exit__(kind, error, trace)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import publish_code_tables, stale_observations
+from data_catalog.code_tables import publish_code_tables, stale_observations, with_learned_codes
 from data_catalog.encoding import encode_observations
-from data_catalog.models import load_model
+from data_catalog.models import learned_codes, load_model
 from data_catalog.observations import current_observations
+from flows.artifacts import show_table
 from flows.checks import check_rehash
 from flows.parameters import RehashParameters
 from flows.progress import Progress
@@ -31,11 +31,13 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[di
     )
     with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
         rows = encode_observations(catalogue, model, observations, progress.advance)
+    # Codes that are learned from labels are as many as there are classes to tell apart.
+    minimum = min(minimum_distinct, len(model.training.get("classes", ())) or minimum_distinct)
     return publish_code_tables(
         catalogue,
         model,
-        rows,
-        check=lambda codes: check_distinct(codes, model.bits, minimum_distinct),
+        with_learned_codes(rows, learned_codes(catalogue, model.model_id)),
+        check=lambda codes: check_distinct(codes, model.bits, minimum),
     )
 
 
@@ -52,5 +54,5 @@ def rehash(parameters: RehashParameters) -> list[dict[str, Any]]:
     """
     check_rehash(parameters)
     report = encode(parameters.catalog, parameters.model, parameters.minimum_distinct)
-    create_table_artifact(table=report, description="# Code tables published")
+    show_table("code-tables", report, "Code tables published")
     return report

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import sys
+from pathlib import Path
+from typing import Any
+
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.catalogue import Catalogue
-from data_catalog.feature_cache import joined_features, observation_features
-from data_catalog.models import publish_training
+from data_catalog.catalogue import MODELS, Catalogue
+from data_catalog.feature_cache import compute_features
 from data_catalog.observations import current_observations
+from data_catalog.training import TileTraining, plan_training
+from flows.artifacts import curve, inline_address, show_text
 from flows.checks import check_train
-from flows.learning import extractor_for, mrhash_settings
+from flows.labels import read_land_cover
+from flows.learning import (
+    extractor_for,
+    extractors_for,
+    labels_for,
+    settings_for,
+    training_sensors,
+)
 from flows.parameters import TrainParameters
-from flows.progress import Progress
+from flows.progress import EpochProgress, Progress
 from flows.tables import markdown_table
-from rshash.model import build_model
-from rshash.mrhash import MrHashTraining, train_mrhash
-from rshash.mrhash_settings import MrHashSettings
-from rshash.progress import Progress as Epoch
+from rshash.ahcl import AhclTraining
+from rshash.checkpoints import saved_epochs
+from rshash.mrhash import MrHashTraining
 
 
 @task(task_run_name="features of {sensor}", cache_policy=NO_CACHE)
@@ -29,7 +37,7 @@ def extract_features(parameters: TrainParameters, sensor: str) -> int:
     catalogue = Catalogue.open(parameters.catalog)
     observations = current_observations(catalogue, sensor, parameters.tile_size)
     with Progress(f"features {sensor}", len(observations)) as progress:
-        observation_features(
+        compute_features(
             catalogue, sensor, observations, extractor_for(parameters, sensor), progress.advance
         )
     return len(observations)
@@ -37,67 +45,100 @@ def extract_features(parameters: TrainParameters, sensor: str) -> int:
 
 @task(cache_policy=NO_CACHE)
 def learn(parameters: TrainParameters) -> str:
-    """Learns a model from cached features and publishes it with its pseudo-labels."""
+    """Learns a model from cached features and publishes it with all that learning gave."""
     catalogue = Catalogue.open(parameters.catalog)
-    extractors = {sensor: extractor_for(parameters, sensor) for sensor in parameters.sensors}
-    tile_ids, sources = joined_features(catalogue, extractors, parameters.tile_size)
-    primary, *secondary = sources
-    settings = mrhash_settings(parameters, extractors[primary])
-    training = _train(list(sources.values()), settings)
-    model = build_model(
-        training,
-        extractors[primary],
-        primary_sensor=primary,
-        secondary_sensors=secondary,
-        tile_size=parameters.tile_size,
+    training = _plan(catalogue, parameters)
+    for stage, epoch in saved_epochs(training.folder).items():
+        print(f"  resuming after epoch {epoch} of stage {stage}", file=sys.stderr)
+    with EpochProgress("learn") as progress:
+        learned = training.run(progress.show, parameters.processes)
+    model_id = training.publish(learned)
+    _report(catalogue, model_id, training, learned)
+    return model_id
+
+
+def _plan(catalogue: Catalogue, parameters: TrainParameters) -> TileTraining:
+    extractors = extractors_for(parameters)
+    primary = parameters.sensors[0]
+    return plan_training(
+        catalogue,
+        extractors,
+        settings_for(parameters, extractors[primary]),
+        parameters.tile_size,
+        labels=labels_for(catalogue, parameters, primary, parameters.tile_size),
+        from_pixels=parameters.from_pixels,
     )
-    observations = current_observations(catalogue, primary, parameters.tile_size)
-    learned_from = observations[observations["tile_id"].isin(tile_ids)]
-    publish_training(catalogue, model, training, learned_from)
-    _report_losses(model.model_id, list(sources), training)
-    return model.model_id
 
 
-def _train(sources: list[NDArray[np.float32]], settings: MrHashSettings) -> MrHashTraining:
-    epochs = settings.autoencoder_epochs + settings.hashing_epochs
-    with Progress("learn", epochs, "epochs") as progress:
-        return train_mrhash(
-            sources, settings, progress=lambda epoch: progress.advance(1, _loss_note(epoch))
-        )
-
-
-def _loss_note(epoch: Epoch) -> str:
-    return f"{epoch.stage} loss {epoch.loss:.3g}"
-
-
-def _report_losses(model_id: str, sensors: list[str], training: MrHashTraining) -> None:
-    rows = [
+def _report(
+    catalogue: Catalogue,
+    model_id: str,
+    training: TileTraining,
+    learned: MrHashTraining | AhclTraining,
+) -> None:
+    rows: list[dict[str, Any]] = [
         {
             "stage": stage,
             "epochs": len(losses),
             "first loss": f"{losses[0]:.4g}",
             "last loss": f"{losses[-1]:.4g}",
+            "curve": curve(losses),
         }
-        for stage, losses in training.losses.items()
+        for stage, losses in learned.losses.items()
     ]
-    learned_from = f"Learned from {training.n_tiles:,} tiles of {', '.join(sensors)}."
-    create_markdown_artifact(f"# Model {model_id}\n\n{learned_from}\n\n{markdown_table(rows)}\n")
+    item = catalogue.item(MODELS, model_id)
+    parts = [
+        f"# Model {model_id}",
+        f"Learned from {learned.n_tiles:,} tiles of {', '.join(training.features)}.",
+        markdown_table(rows),
+    ]
+    if isinstance(learned, AhclTraining):
+        parts.append(f"Classes: {', '.join(learned.classes)}.")
+    parts.append(f"Published as `{item.get_self_href()}`.")
+    show_text("training", "\n\n".join(parts) + "\n")
+    if isinstance(learned, MrHashTraining):
+        _show_clusters(catalogue, model_id)
+
+
+def _show_clusters(catalogue: Catalogue, model_id: str) -> None:
+    [labels] = catalogue.items(f"labels-{model_id}")
+    picture = Path(str(labels.assets["overview"].get_absolute_href()))
+    caption = f"The clusters of {model_id}"
+    show_text(
+        "clusters",
+        f"# {caption}\n\n![{caption}]({inline_address(picture)})\n\nIn full: `{picture}`. "
+        f"Published as `{labels.get_self_href()}`.\n",
+    )
+    print(f"  picture of the clusters: {picture}", file=sys.stderr)
 
 
 @flow(name="train")
 def train(parameters: TrainParameters) -> str:
     """Learns a hashing model from the published tiles.
 
-    A sensor besides the primary one that has seen none of them takes no part.
+    A sensor besides the primary one that has seen none of them takes no part. A training that was
+    ended goes on at the next identical run.
 
     Returns:
         The model ID.
 
     Raises:
-        CatalogueError: There is no catalogue, or no tiles of the primary sensor.
-        TrainingError: There are too few tiles for the number of clusters.
+        CatalogueError: There is no catalogue, or it is not writable.
+        FeatureError: There is no such feature extractor.
+        LabelError: There are no such labels, or they are no good.
+        SourceError: Land cover is asked for that the source catalogue does not have.
+        TrainingError: There are no tiles, or too few for the number of clusters.
     """
     check_train(parameters)
-    for sensor in parameters.sensors:
+    sensors = training_sensors(parameters)
+    if parameters.land_cover:
+        read_land_cover(
+            parameters.catalog,
+            parameters.source,
+            parameters.land_cover,
+            sensors[0],
+            parameters.tile_size,
+        )
+    for sensor in sensors:
         extract_features(parameters, sensor)
     return learn(parameters)

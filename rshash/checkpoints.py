@@ -185,6 +185,15 @@ class Checkpoint:
         return index
 
 
+def saved_epochs(folder: Path) -> dict[str, int]:
+    """The last epoch that a checkpoint's folder holds of each stage; empty where there is none."""
+    try:
+        index = json.loads((folder / INDEX_FILE).read_text())
+        return {stage: entry["epoch"] for stage, entry in index["stages"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 _START_ANEW = "Delete the folder to train from the start."
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rshash.scaling import FeatureScaling
-from rshash.streaming import Rows, blocks
+from rshash.streaming import BLOCK_ROWS, Rows, blocks
 
 
 class ScaledSources:
@@ -34,7 +34,7 @@ class ScaledSources:
 
     def blocks(self, device: torch.device) -> Iterator[list[Tensor]]:
         """Consecutive tiles' scaled features, float32 (m, d_s) for each source."""
-        for parts in zip(*(blocks(array) for array in self.arrays), strict=True):
+        for parts in zip(*(blocks(a, BLOCK_ROWS) for a in self.arrays), strict=True):
             yield [
                 torch.as_tensor(scaling.apply(rows), device=device)
                 for scaling, (_, rows) in zip(self.scalings, parts, strict=True)

@@ -23,7 +23,8 @@ POOL_ROWS = 1 << 16
 RUN_ROWS = 512
 """Rows that are read together: about a megabyte."""
 
-_BLOCK_ROWS = 8192
+BLOCK_ROWS = 8192
+_BLOCK_VALUES = 1 << 24
 
 Transform = Callable[[NDArray[Any]], NDArray[np.float32]]
 T = TypeVar("T")
@@ -179,8 +180,9 @@ class FeatureWriter:
             self._discard()
 
 
-def blocks(rows: Rows, size: int = _BLOCK_ROWS) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Consecutive blocks of rows, each with the number of its first row."""
+def blocks(rows: Rows, size: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Consecutive blocks of rows, each with the number of its first row; fewer of long rows."""
+    size = size or max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, rows.shape[-1])))
     for start in range(0, rows.shape[0], size):
         yield start, rows[start : min(start + size, rows.shape[0])]
 
@@ -243,9 +245,9 @@ class TileStream:
     def in_order(self, array: int = 0) -> Iterator[Tensor]:
         """One array's rows from first to last as float32 (m, d_s), each process getting all."""
         if self._kept is not None:
-            yield from self._kept[array].split(_BLOCK_ROWS)
+            yield from self._kept[array].split(BLOCK_ROWS)
             return
-        rows = np.split(np.arange(self.n_tiles), range(_BLOCK_ROWS, self.n_tiles, _BLOCK_ROWS))
+        rows = np.split(np.arange(self.n_tiles), range(BLOCK_ROWS, self.n_tiles, BLOCK_ROWS))
         yield from _read_ahead(lambda block: self._read(array, block), rows)
 
     def _from_memory(self, epoch: int, kept: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:

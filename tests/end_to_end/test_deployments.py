@@ -54,7 +54,7 @@ def client(prefect_api: str) -> SyncPrefectClient:
 
 def test_every_flow_is_deployed_with_a_form(client: SyncPrefectClient) -> None:
     deployments = {d.name: d for d in client.read_deployments()}
-    assert set(deployments) == {"nightly", "ingest", "train", "rehash"}
+    assert set(deployments) == {"nightly", "ingest", "train", "rehash", "evaluate"}
     for deployment in deployments.values():
         (model,) = [
             d

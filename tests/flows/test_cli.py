@@ -9,7 +9,17 @@ import pytest
 
 from flows import cli
 
-COMMANDS = ["ingest", "train", "rehash", "nightly", "similar", "tile", "catalog", "demo"]
+COMMANDS = [
+    "ingest",
+    "train",
+    "rehash",
+    "nightly",
+    "evaluate",
+    "similar",
+    "tile",
+    "catalog",
+    "demo",
+]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -51,7 +61,37 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
         (["similar", "nonsense"], "UTM1920-32N_0177_2891"),
         (["catalog", "--catalog", "nowhere"], "nowhere"),
         (["train", "--catalog", "nowhere"], "nowhere"),
-        (["train", "--extractor", "timm"], "--timm-checkpoint"),
+        (["train", "--extractor", "timm"], "--checkpoint"),
+        (["train", "--extractor", "torchgeo"], "--weights"),
+        (["train", "--extractor", "resnet"], "torchgeo"),
+        (["train", "--weights", "ResNet50_Weights.SENTINEL2_RGB_MOCO"], "--extractor mosaiks"),
+        (
+            ["train", "--extractor", "torchgeo", "--weights", "a", "b", "c"],
+            "--weights takes one for all sensors, or one for each",
+        ),
+        (
+            ["train", "--extractor", "torchgeo", "--weights", "a", "--checkpoint", "a.pth"],
+            "--checkpoint a.pth: there is no such file",
+        ),
+        (["train", "--method", "ahcl"], "--labels"),
+        (["train", "--method", "ahcl", "--labels", "land-cover:"], "esa-worldcover"),
+        (["train", "--labels", "labels.csv"], "--labels is not for --method mrhash"),
+        (
+            ["train", "--method", "ahcl", "--labels", "pseudo", "--preset", "paper"],
+            "--preset is not for --method ahcl",
+        ),
+        (["train", "--from-pixels", "--processes", "2"], "--from-pixels"),
+        (["train", "--patience", "0"], "--patience 0"),
+        (
+            ["nightly", "--area", "9,48,9.1,48.1", "--method", "ahcl", "--labels", "pseudo"],
+            "learn one first with `rshash train`",
+        ),
+        (
+            ["nightly", "--area", "9,48,9.1,48.1", "--method", "ahcl", "--labels", "none.csv"],
+            "No labels at 'none.csv'",
+        ),
+        (["nightly", "--area", "9,48,9.01,48.01"], "too few to learn from"),
+        (["evaluate", "--catalog", "nowhere"], "nowhere"),
         (["rehash", "--catalog", "nowhere"], "nowhere"),
         (["similar", "UTM1920-32N_0177_2891", "--catalog", "nowhere"], "nowhere"),
         (

@@ -4,6 +4,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 
 from data_catalog.errors import AreaError, GridError, SensorError
+from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.parameters import (
@@ -16,7 +17,7 @@ from flows.rehash import rehash
 from flows.train import train
 from rshash.errors import CodeError
 
-FLOWS = [ingest, train, rehash, nightly]
+FLOWS = [ingest, train, rehash, nightly, evaluate]
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
@@ -62,6 +63,14 @@ def test_points_and_boxes_are_areas(area: str) -> None:
 
 def test_a_sensor_named_twice_counts_once() -> None:
     assert TrainParameters(sensors=["landsat-c2-l2"] * 2).sensors == ["landsat-c2-l2"]
+
+
+def test_weights_are_of_all_sensors_or_of_each() -> None:
+    given = {"extractor": "torchgeo", "sensors": ["sentinel-2-l2a", "landsat-c2-l2"]}
+    one, each = (TrainParameters(**given, weights=names) for names in (["a"], ["a", "b"]))
+    assert one.of_sensor("weights", "landsat-c2-l2") == "a"
+    assert each.of_sensor("weights", "landsat-c2-l2") == "b"
+    assert each.of_sensor("checkpoint", "landsat-c2-l2") is None
 
 
 def test_the_catalogue_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

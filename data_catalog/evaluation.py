@@ -1,0 +1,145 @@
+"""Evaluation of published codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pystac
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import (
+    LEARNED,
+    codes_of,
+    collection_of,
+    published_table,
+    stale_observations,
+)
+from data_catalog.errors import QueryError
+from data_catalog.feature_cache import observation_features
+from data_catalog.models import load_model
+from data_catalog.observations import current_observations
+from rshash.codes import pack
+from rshash.errors import LabelError
+from rshash.features import Features
+from rshash.labels import TileLabels
+from rshash.model import Model
+from rshash.report import CodedTiles, EvaluationReport, evaluate
+from rshash.statistics import flipped_bits
+
+MOST_TILES = 50_000
+"""Of more tiles this many are drawn, for their features are compared in memory."""
+
+
+def evaluate_codes(
+    catalogue: Catalogue, model_id: str | None = None, labels: TileLabels | None = None
+) -> EvaluationReport:
+    """Evaluates a model's published codes, each tile being searched for among all others.
+
+    Tiles that have a newer observation than their code are left out.
+
+    Args:
+        catalogue: Holds the codes.
+        model_id: The model; without an ID the one that was published last.
+        labels: With them the labelled tiles alone are evaluated, by the labels they share.
+
+    Raises:
+        CatalogueError: No such model is published.
+        QueryError: The model has no published codes, or all its tiles have newer observations.
+        LabelError: None of the coded tiles has a label.
+    """
+    model = load_model(catalogue, model_id)
+    table, before = _published(catalogue, model.model_id)
+    everything = current_observations(catalogue, model.primary_sensor, model.tile_size)
+    stale = set(stale_observations(catalogue, model.model_id, everything)["tile_id"])
+    table = table[table.index.isin(everything["tile_id"]) & ~table.index.isin(stale)]
+    if table.empty:
+        raise QueryError(
+            f"All tiles of {model.model_id} have newer observations than their codes: run "
+            "`rshash rehash` first."
+        )
+    if labels is not None:
+        table = table[table.index.isin(labels.tile_ids)]
+        if table.empty:
+            raise LabelError(
+                f"None of the {len(labels)} labelled tiles has a current code of {model.model_id}."
+            )
+    notes = _drawn_note(len(table))
+    if len(table) > MOST_TILES:
+        table = table.sample(MOST_TILES, random_state=0).sort_index()
+    observations = everything.set_index("tile_id", drop=False).loc[table.index]
+    features = observation_features(
+        catalogue, model.primary_sensor, observations.reset_index(drop=True), model.extractor
+    )
+    is_learned = (table["code_source"] == LEARNED).to_numpy()
+    tiles = _coded_tiles(model, table, features, labels, with_learned=bool(is_learned.any()))
+    if is_learned.any() and labels is not None:
+        notes.append(
+            f"{int(is_learned.sum()):,} of the tiles have codes that were learned from labels: "
+            "where those are the labels used here, this is how well they were learned, not how "
+            "well other tiles are found."
+        )
+    report = evaluate(model.method, model.bits, tiles)
+    report = replace(report, notes=(*report.notes, *notes))
+    return _with_flips(report, table, before)
+
+
+def _drawn_note(tiles: int) -> list[str]:
+    return [f"Of {tiles:,} tiles {MOST_TILES:,} were drawn."] if tiles > MOST_TILES else []
+
+
+def _coded_tiles(
+    model: Model,
+    table: pd.DataFrame,
+    features: Features,
+    labels: TileLabels | None,
+    *,
+    with_learned: bool,
+) -> CodedTiles:
+    published = codes_of(table, model.bits)
+    outputs, codes, learned = None, published, None
+    if with_learned:
+        outputs = model.outputs(features)
+        codes, learned = pack(outputs), published
+    values = None
+    if labels is not None:
+        at = pd.Index(labels.tile_ids).get_indexer(table.index)
+        values = labels.values[at]
+    return CodedTiles(codes, values, features, outputs, learned)
+
+
+def _published(catalogue: Catalogue, model_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A model's published rows by tile ID, and those of the versions before."""
+    items = catalogue.items(collection_of(model_id))
+    if not items:
+        raise QueryError(
+            f"No codes of model {model_id} are published in {catalogue.root}: "
+            "make them with `rshash rehash`."
+        )
+    older = [
+        catalogue.item(collection_of(model_id), Path(str(link.target)).stem)
+        for item in items
+        for link in item.get_links("predecessor-version")
+    ]
+    return _rows(catalogue, items), _rows(catalogue, older)
+
+
+def _rows(catalogue: Catalogue, items: list[pystac.Item]) -> pd.DataFrame:
+    tables = [pd.DataFrame(published_table(catalogue, item)) for item in items]
+    frame = pd.concat(tables) if tables else pd.DataFrame({"tile_id": []})
+    return frame.set_index("tile_id").sort_index()
+
+
+def _with_flips(
+    report: EvaluationReport, table: pd.DataFrame, before: pd.DataFrame
+) -> EvaluationReport:
+    """The report with how far codes differ from the version before, over tiles that are in both."""
+    common = table.index.intersection(before.index)
+    if common.empty:
+        return report
+    old, new = (codes_of(frame.loc[common], report.bits) for frame in (before, table))
+    flips = flipped_bits(old, new)
+    return replace(
+        report, flipped_bits=float(flips.mean()), flipped_tiles=float((flips > 0).mean())
+    )

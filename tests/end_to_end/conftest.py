@@ -1,0 +1,29 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+import shapely
+from demo_nights import WORLD, Nights, checksums
+
+from data_catalog.demo_world.world import build_world, world_area
+from data_catalog.http_server import serve_folder
+from flows.parameters import NightlyParameters
+
+
+@pytest.fixture(scope="session")
+def nights(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
+    """Two nights and a third without news; the world is served as long as tests run."""
+    from flows.nightly import nightly
+
+    folder = tmp_path_factory.mktemp("nights")
+    (folder / "area.geojson").write_text(json.dumps(shapely.geometry.mapping(world_area(WORLD))))
+    build_world(folder / "world", 1, WORLD)
+    with serve_folder(folder / "world") as address:
+        run = Nights(folder, f"{address}/catalog.json", [], {})
+        parameters = NightlyParameters(**run.parameters, clusters=8)
+        run.reports.append(nightly(parameters))
+        run.checksums = checksums(folder / "catalogue")
+        build_world(folder / "world", 2, WORLD)
+        run.reports.append(nightly(parameters))
+        run.reports.append(nightly(parameters))
+        yield run

@@ -1,0 +1,170 @@
+"""Every way to learn a model, on what two nights fetched, and what can be asked of its codes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+from demo_nights import WORLD, Nights
+from safetensors.torch import save_file
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import collection_of, published_table
+from data_catalog.models import load_model
+from data_catalog.query import open_codes
+from flows import cli
+from flows.learning import extractor_for
+from flows.parameters import EvaluateParameters, RehashParameters, TrainParameters
+from rshash.errors import LabelError
+
+TILES = sorted(tile.id for tile in WORLD.all_tiles)
+PRIMARY = "sentinel-2-l2a"
+
+
+@pytest.fixture
+def catalog(nights: Nights, tmp_path: Path) -> str:
+    """A copy of the two nights' catalogue, features cached."""
+    shutil.copytree(nights.folder / "catalogue", tmp_path / "catalogue")
+    return str(tmp_path / "catalogue")
+
+
+def rehashed(catalog: str) -> tuple[Catalogue, Any]:
+    from flows.rehash import rehash
+
+    (published,) = rehash(RehashParameters(catalog=catalog))
+    catalogue = Catalogue.open(catalog)
+    (item,) = catalogue.items(collection_of(published["item"].rsplit("-", 3)[0]))
+    return catalogue, published_table(catalogue, item).set_index("tile_id")
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["rshash", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_a_model_learns_from_a_table_of_labels(catalog: str, tmp_path: Path) -> None:
+    from flows.train import train
+
+    labelled = TILES[:-6]
+    lines = [f"{tile_id},{'west' if i < 15 else 'east'}" for i, tile_id in enumerate(labelled)]
+    (tmp_path / "labels.csv").write_text("\n".join(["tile_id,label", *lines]))
+    parameters = {"method": "ahcl", "labels": str(tmp_path / "labels.csv"), "bits": 16}
+    model_id = train(TrainParameters(catalog=catalog, **parameters))
+    catalogue, table = rehashed(catalog)
+    assert model_id.startswith("ahcl-16-")
+    assert load_model(catalogue, model_id).secondary_sensors == ()
+    learned = table["code_source"] == "learned"
+    assert list(table.index) == TILES
+    assert list(table.index[learned]) == labelled
+    assert set(table["code_source"]) == {"learned", "network"}
+    codes = open_codes(catalogue)
+    assert codes.model_id == model_id
+    assert set(codes.similar(labelled[0], k=10)["tile_id"]) <= set(labelled[:15])
+    assert not list((catalogue.root / ".cache" / "training").iterdir())
+
+
+def test_a_table_of_other_tiles_is_refused_before_any_work(catalog: str, tmp_path: Path) -> None:
+    from flows.train import train
+
+    (tmp_path / "labels.csv").write_text("tile_id,label\nUTM1920-32N_0001_0001,a\n")
+    parameters = {"method": "ahcl", "labels": str(tmp_path / "labels.csv")}
+    with pytest.raises(LabelError, match="line 2, tile UTM1920-32N_0001_0001"):
+        train(TrainParameters(catalog=catalog, **parameters))
+
+
+def test_a_model_learns_from_the_pseudo_labels_of_another(catalog: str) -> None:
+    from flows.train import train
+
+    teacher = Catalogue.open(catalog).latest_model_id()
+    assert teacher and teacher.startswith("mrhash")
+    model_id = train(TrainParameters(catalog=catalog, method="ahcl", labels="pseudo"))
+    catalogue, table = rehashed(catalog)
+    assert catalogue.latest_model_id() == model_id
+    assert set(table["code_source"]) == {"learned"}
+    classes = load_model(catalogue, model_id).training["classes"]
+    assert 2 <= len(classes) <= 8 and all(name.isdecimal() for name in classes)
+
+
+def test_a_model_learns_from_land_cover_and_is_evaluated_by_it(
+    nights: Nights, catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("RSHASH_CATALOG", catalog)
+    train = ["train", "--method", "ahcl", "--labels", "land-cover:esa-worldcover"]
+    assert command(monkeypatch, *train, "--source", nights.source) == 0
+    catalogue, table = rehashed(catalog)
+    assert "land-cover-esa-worldcover" in catalogue.collections()
+    assert "learned" in set(table["code_source"])
+    capsys.readouterr()
+    report = tmp_path / "report"
+    labels = ["--labels", "land-cover-esa-worldcover"]
+    assert command(monkeypatch, "evaluate", *labels, "--output", str(report)) == 0
+    shown = capsys.readouterr().out
+    for text in ("symmetric", "asymmetric", "float cosine", "mean AP", str(report)):
+        assert text in shown
+    figures = json.loads((report / "report.json").read_text())
+    assert figures["bits"] == 64 and "learned codes" in figures["statistics"]
+    assert any("learned from labels" in note for note in figures["notes"])
+    assert (report / "precision_recall.png").stat().st_size > 1000
+
+
+def test_codes_are_evaluated_without_labels(nights: Nights, tmp_path: Path) -> None:
+    from flows.evaluate import evaluate
+
+    catalog = str(nights.folder / "catalogue")
+    found = evaluate(EvaluateParameters(catalog=catalog, output=tmp_path / "report"))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["method"] == "mrhash" and report["database_tiles"] == len(TILES)
+    changed = nights.reports[1]["published"][0]["changed"]
+    assert report["flipped_tiles"] == pytest.approx(changed / len(TILES), abs=1e-6)
+    assert {"agreement", "codes or features"} <= found["figures"][0].keys()
+    assert "mean AP" not in found["figures"][0]
+
+
+def test_the_extractor_is_tuned_from_pixels(catalog: str, tmp_path: Path) -> None:
+    from flows.train import train
+
+    checkpoint = tmp_path / "network.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), checkpoint)
+    network = {"timm_architecture": "test_resnet", "checkpoint": [str(checkpoint)]}
+    given = {"catalog": catalog, "sensors": ["landsat-c2-l2"], "clusters": 4, "bits": 16}
+    parameters = TrainParameters(**given, extractor="timm", **network, from_pixels=True, patience=1)
+    tuned = load_model(Catalogue.open(catalog), train(parameters)).extractor
+    frozen = extractor_for(parameters, "landsat-c2-l2")
+    assert tuned.spec() == frozen.spec()
+    assert tuned.id != frozen.id
+
+
+def test_a_killed_training_goes_on_and_gives_what_an_uninterrupted_one_gives(
+    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from flows.train import train
+
+    whole = tmp_path / "whole"
+    shutil.copytree(catalog, whole)
+    arguments = ["train", "--catalog", catalog, "--method", "ahcl", "--labels", "pseudo"]
+    arguments += ["--bits", "256"]
+    program = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+    state = Path(catalog) / ".cache" / "training"
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        while not list(state.glob("*/checkpoint.json")):
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.005)
+        os.kill(run.pid, signal.SIGKILL)
+    assert list(state.glob("*/checkpoint.json")), "it was done before it was killed"
+    assert command(monkeypatch, *arguments) == 0
+    shown = capsys.readouterr()
+    assert "resuming after epoch" in shown.err
+    assert not list(state.iterdir())
+    assert shown.out.strip() == train(
+        TrainParameters(catalog=str(whole), method="ahcl", labels="pseudo", bits=256)
+    )
