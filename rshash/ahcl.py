@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rshash.checkpoints import Checkpoint, fingerprint
 from rshash.codes import Words, check_bits, pack
 from rshash.errors import LabelError, TrainingError
+from rshash.hasher import FeatureHasher
 from rshash.head import HashHead
 from rshash.labels import TileLabels
 from rshash.progress import ReportProgress
@@ -83,7 +84,7 @@ class AhclSettings:
 
 
 @dataclass(frozen=True)
-class AhclTraining:
+class AhclTraining(FeatureHasher):
     """What training gives.
 
     Attributes:

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rshash.codes import Words, pack
+from rshash.codes import Words
 from rshash.errors import ModelError, RshashError
 from rshash.features import Extractor, Features, hash_content, restore_extractor
+from rshash.hasher import FeatureHasher
 from rshash.head import HashHead
 from rshash.scaling import FeatureScaling
 
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "model.json"
 _FORMAT = 1
-_BATCH = 8192
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(FeatureHasher):
     """Makes codes from the tiles of one sensor.
 
     Attributes:
@@ -73,28 +73,6 @@ class Model:
     def features(self, tiles: NDArray[np.float32]) -> Features:
         """Features, float32 (n, d), of reflectance tiles (n, band, y, x); NaN is no data."""
         return self.extractor(tiles)
-
-    def outputs(self, features: Features) -> NDArray[np.float32]:
-        """Network outputs u in [-1, 1], float32 (n, bits), of features (n, d).
-
-        Raises:
-            FeatureError: The features have another length than the model's.
-            ModelError: Some rows hold NaN.
-        """
-        missing = np.flatnonzero(np.isnan(features).any(axis=1))
-        if missing.size:
-            raise ModelError(
-                f"{missing.size} of {len(features)} tiles have no features, the first in row "
-                f"{missing[0]}: leave out tiles without data before making codes."
-            )
-        with torch.inference_mode():
-            scaled = torch.from_numpy(self.scaling.apply(features))
-            parts = [self.head(rows) for rows in scaled.split(_BATCH)]
-        return torch.cat(parts).numpy()
-
-    def encode_features(self, features: Features) -> Words:
-        """Codes, uint64 (n, words), of features (n, d); raises as `outputs` does."""
-        return pack(self.outputs(features))
 
     def encode(self, tiles: NDArray[np.float32]) -> Words:
         """Codes, uint64 (n, words), of reflectance tiles (n, band, y, x); NaN is no data."""
@@ -234,6 +212,7 @@ def build_model(
             "n_tiles": training.n_tiles,
             "settings": asdict(training.settings),
             "final_losses": {stage: losses[-1] for stage, losses in training.losses.items()},
+            "classes": list(getattr(training, "classes", ())),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )

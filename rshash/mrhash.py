@@ -22,6 +22,7 @@ from rshash.autoencoder import MultiSourceAutoencoder, train_autoencoder
 from rshash.checkpoints import Checkpoint, fingerprint
 from rshash.errors import TrainingError
 from rshash.features import Extractor
+from rshash.hasher import FeatureHasher
 from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
 from rshash.kmeans import kmeans
@@ -44,7 +45,7 @@ AUTOENCODER_BATCH = 512
 
 
 @dataclass(frozen=True)
-class MrHashTraining:
+class MrHashTraining(FeatureHasher):
     """What training gives.
 
     Attributes:

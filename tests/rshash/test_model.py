@@ -40,7 +40,7 @@ def test_a_saved_model_makes_the_same_codes(model: Model, tmp_path: Path) -> Non
     assert loaded.secondary_sensors == ("sentinel-2-l2a",)
     assert (loaded.bits, loaded.bands, loaded.tile_size) == (16, ("red", "nir"), 1920)
     assert loaded.training == model.training
-    assert set(loaded.training) == {"n_tiles", "settings", "final_losses", "created"}
+    assert set(loaded.training) == {"n_tiles", "settings", "final_losses", "classes", "created"}
     words = model.encode(make_tiles())
     assert words.shape == (40, 1)
     np.testing.assert_array_equal(loaded.encode(make_tiles()), words)

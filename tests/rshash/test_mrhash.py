@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from rshash.codes import pack
 from rshash.errors import CheckpointError, CodeError, FeatureError, TrainingError
 from rshash.evaluation import mean_average_precision
 from rshash.features import make_extractor
@@ -39,17 +38,12 @@ def assert_equal(one: MrHashTraining, other: MrHashTraining) -> None:
     assert one.losses == other.losses
 
 
-def codes_of(training, features: np.ndarray) -> np.ndarray:
-    with torch.inference_mode():
-        return pack(training.head(torch.from_numpy(training.scaling.apply(features))).numpy())
-
-
 @pytest.mark.parametrize(("settings", "least"), [(SMALL, 0.8), (PUBLISHED, 0.6)])
 def test_codes_bring_like_places_together(settings: MrHashSettings, least: float) -> None:
     primary, secondary, labels = make_places()
     steps: list[Progress] = []
     training = train_mrhash([primary[60:], secondary[60:]], settings, progress=steps.append)
-    words = codes_of(training, primary)
+    words = training.encode_features(primary)
     precision = mean_average_precision(words[:60], labels[:60], words[60:], labels[60:])
     assert precision > least
     for stage, losses in training.losses.items():
@@ -113,14 +107,14 @@ def test_it_trains_with_one_source_and_with_gaps_in_the_second(gap: str) -> None
     primary, secondary, _ = make_places(120)
     secondary[: 60 if gap == "partly" else 0] = np.nan
     sources = [primary] if gap == "alone" else [primary, secondary]
-    assert len(np.unique(codes_of(train_mrhash(sources, QUICK), primary))) > 1
+    assert len(np.unique(train_mrhash(sources, QUICK).encode_features(primary))) > 1
 
 
 def test_more_tiles_than_the_graph_takes_follow_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     primary, secondary, labels = make_places()
     monkeypatch.setattr("rshash.mrhash.REFERENCE_TILES", 150)
     training = train_mrhash([primary[60:], secondary[60:]], SMALL)
-    words = codes_of(training, primary)
+    words = training.encode_features(primary)
     assert mean_average_precision(words[:60], labels[:60], words[60:], labels[60:]) > 0.75
 
 
@@ -147,7 +141,7 @@ def test_codes_are_learned_from_pixels() -> None:
     frozen = train_mrhash([extractor(tiles)], replace(settings, backbone_rate=0), pixels=pixels)
     assert frozen.extractor is None
     for training, used in ((tuned, tuned.extractor), (frozen, extractor)):
-        words = codes_of(training, used(tiles))
+        words = training.encode_features(used(tiles))
         assert mean_average_precision(words[:40], labels[:40], words[40:], labels[40:]) > 0.7
     with pytest.raises(TrainingError, match="Pixels of 159 tiles"):
         train_mrhash([extractor(tiles)[1:]], settings, pixels=pixels)
