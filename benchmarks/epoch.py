@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from rshash.autoencoder import MultiSourceAutoencoder
 from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
-from rshash.mrhash_settings import MrHashSettings
+from rshash.mrhash_settings import MrHashSettings, resolved_settings
 from rshash.scaling import FeatureScaling
 from rshash.streaming import TileStream
 from rshash.training import TrainingRun, autocast
@@ -58,7 +58,7 @@ class Workload:
 
     def __init__(self, settings: MrHashSettings, tiles: int, folder: Path) -> None:
         random = np.random.default_rng(0)
-        self.settings, self.tiles = settings, tiles
+        self.settings, self.tiles = resolved_settings(tiles, settings), tiles
         self.sources = [random.normal(size=(tiles, DIMENSIONS)).astype("f4") for _ in range(2)]
         self.sources = self.sources[: 2 if settings.latent_space == "autoencoder" else 1]
         self.paths = [folder / f"{number}.npy" for number in range(len(self.sources))]
