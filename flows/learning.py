@@ -17,6 +17,7 @@ from rshash.features import Extractor, make_extractor
 from rshash.labels import TileLabels
 from rshash.mrhash_settings import MrHashSettings
 
+PAPER_CLUSTERS = 64
 TIMM_BANDS = ("red", "green", "blue")
 
 
@@ -47,9 +48,11 @@ def settings_for(
     bits, seed, components = parameters.bits, parameters.seed, extractor.components
     if parameters.method == "ahcl":
         return AhclSettings(bits=bits, seed=seed, components=components)
-    make = MrHashSettings.paper if parameters.preset == "paper" else MrHashSettings
-    given = {} if parameters.clusters is None else {"clusters": parameters.clusters}
-    settings = make(bits=bits, seed=seed, components=components, **given)
+    clusters = parameters.clusters
+    if parameters.preset == "paper":
+        settings = MrHashSettings.paper(bits, clusters or PAPER_CLUSTERS, seed, components)
+    else:
+        settings = MrHashSettings(bits=bits, clusters=clusters, seed=seed, components=components)
     return replace(settings, patience=parameters.patience)
 
 

@@ -6,23 +6,26 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
-from demo_nights import WORLD, Nights
+from demo_nights import WORLD, Nights, checksums
 from safetensors.torch import save_file
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of, published_table
+from data_catalog.errors import CatalogueError
 from data_catalog.models import load_model
 from data_catalog.query import open_codes
 from flows import cli
+from flows.checks import check_rehash, check_train
 from flows.learning import extractor_for
 from flows.parameters import EvaluateParameters, RehashParameters, TrainParameters
-from rshash.errors import LabelError
+from rshash.errors import LabelError, RshashError
 
 TILES = sorted(tile.id for tile in WORLD.all_tiles)
 PRIMARY = "sentinel-2-l2a"
@@ -115,6 +118,52 @@ def test_a_model_learns_from_land_cover_and_is_evaluated_by_it(
     assert figures["bits"] == 64 and "learned codes" in figures["statistics"]
     assert any("learned from labels" in note for note in figures["notes"])
     assert (report / "precision_recall.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"tile_size": 960}, "has no tiles of 960 m .*: it has tiles of 1920 m, which --tile-size"),
+        ({"clusters": 19}, "36 tiles are too few for 19 clusters"),
+        (
+            {"extractor": "timm", "timm_architecture": "test_resnet", "checkpoint": [__file__]}
+            | {"timm_options": {"pretrained": True}},
+            "option pretrained of test_resnet is not allowed",
+        ),
+        (
+            {"extractor": "torchgeo", "weights": ["ResNet50_Weights.MOCO"]},
+            "torchgeo has no weights",
+        ),
+        ({"method": "ahcl", "labels": "codes-x"}, "No labels at 'codes-x'"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(nights: Nights, wrong: dict[str, Any], says) -> None:
+    from flows.train import train
+
+    before = checksums(nights.folder / "catalogue")
+    with pytest.raises(RshashError, match=says):
+        train(TrainParameters(catalog=str(nights.folder / "catalogue"), **wrong))
+    assert checksums(nights.folder / "catalogue") == before
+
+
+def test_a_catalogue_that_cannot_be_written_to_is_refused(nights: Nights) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        # Root may write everywhere, so another user tries.
+        Path(folder).chmod(0o755)
+        catalogue = Path(shutil.copytree(nights.folder / "catalogue", Path(folder) / "catalogue"))
+        catalogue.chmod(0o555)
+        user = os.geteuid()
+        os.seteuid(65534 if user == 0 else user)
+        try:
+            for check, parameters in (
+                (check_train, TrainParameters(catalog=str(catalogue))),
+                (check_rehash, RehashParameters(catalog=str(catalogue))),
+            ):
+                with pytest.raises(CatalogueError, match=r"Permission denied.*--catalog"):
+                    check(parameters)
+        finally:
+            os.seteuid(user)
+            catalogue.chmod(0o755)
 
 
 def test_codes_are_evaluated_without_labels(nights: Nights, tmp_path: Path) -> None:
