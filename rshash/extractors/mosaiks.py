@@ -61,7 +61,7 @@ class Mosaiks(FrozenExtractor):
         super().__init__(spec, filters, features)
 
     def _prepare(self, tiles: Tensor) -> Tensor:
-        return (tiles - self._means.to(tiles.device)) / self._spreads.to(tiles.device)
+        return (tiles - self._means.to(tiles.device)).div_(self._spreads.to(tiles.device))
 
     def _forward(self, network: Any, inputs: Tensor) -> Tensor:
         positive, mean = [], []

@@ -14,6 +14,9 @@ from rshash.errors import FeatureError
 from rshash.extractors.weight_files import load_weights, read_weights
 from rshash.features import FrozenExtractor
 
+_OTHER_WEIGHTS = ("pretrained", "checkpoint", "cache_dir")
+"""Beginnings of the options by which timm itself would download or open weights."""
+
 
 class TimmExtractor(FrozenExtractor):
     """The pooled output of a timm network with weights from a local checkpoint."""
@@ -40,6 +43,12 @@ class TimmExtractor(FrozenExtractor):
             "reflectance_range": [float(low), float(high)],
             "input_size": input_size,
         }
+        refused = [name for name in options or {} if name.startswith(_OTHER_WEIGHTS)]
+        if refused:
+            raise FeatureError(
+                f"The option {', '.join(refused)} of {architecture} is not allowed: weights come "
+                "from the checkpoint alone."
+            )
         if not timm.is_model(architecture):
             close = ", ".join(difflib.get_close_matches(str(architecture), timm.list_models()))
             raise FeatureError(
@@ -77,7 +86,7 @@ class TimmExtractor(FrozenExtractor):
         return int(output.shape[1])
 
     def _prepare(self, tiles: Tensor) -> Tensor:
-        scaled = ((tiles - self._low) / (self._high - self._low)).clamp(0, 1) * 2 - 1
+        scaled = (tiles - self._low).div_(self._high - self._low).clamp_(0, 1).mul_(2).sub_(1)
         size = (self._input_size, self._input_size)
         # NaN passes through clamp and the network, so that an empty tile has no features.
         return nn.functional.interpolate(scaled, size, mode="bilinear", antialias=True)

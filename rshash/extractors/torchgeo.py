@@ -91,9 +91,9 @@ class TorchGeoExtractor(FrozenExtractor):
             n, _, height, width = tiles.shape
             whole = self._stand_ins.to(device)[:, None, None].repeat(n, 1, height, width)
             tiles = whole.index_copy_(1, self._places.to(device), tiles)
-        inputs = (tiles - self._means.to(device)) / self._spreads.to(device)
+        inputs = (tiles - self._means.to(device)).div_(self._spreads.to(device))
         if self._input.clipped:
-            inputs = inputs.clamp(0, 1)
+            inputs.clamp_(0, 1)
         if self._input.side is None:
             return inputs
         size = (self._input.side, self._input.side)

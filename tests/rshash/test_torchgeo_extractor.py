@@ -16,7 +16,6 @@ from torchvision.transforms.v2 import Normalize
 
 from rshash.errors import FeatureError
 from rshash.extractors.torchgeo_inputs import TileInput, tile_input
-from rshash.extractors.weight_files import read_weights
 from rshash.features import make_extractor, restore_extractor
 
 ALL = "ResNet18_Weights.SENTINEL2_ALL_MOCO"
@@ -285,14 +284,13 @@ def test_a_damaged_download_is_refused_and_not_kept(
     assert not list((folder / "cache").rglob("*.pth"))
 
 
-def test_dofa_reads_any_bands_of_known_wavelength(tmp_path: Path) -> None:
+def test_dofa_reads_any_bands_of_known_wavelength() -> None:
     name = "DOFABase16_Weights.DOFA_MAE"
     spec = {"kind": "torchgeo", "weights": name, "bands": ["red", "nir"]}
     with torch.device("meta"):
         state = get_model("dofa_base_patch16_224", num_classes=0).state_dict()
-    random = {k: torch.rand(v.shape) / 100 for k, v in state.items() if "fc_norm" not in k}
-    save_file(random, tmp_path / "dofa.safetensors")
-    extractor = make_extractor({**spec, "checkpoint": str(tmp_path / "dofa.safetensors")})
+    random = {name: torch.rand(tensor.shape) / 100 for name, tensor in state.items()}
+    extractor = restore_extractor(spec, random)
     assert (extractor.bands, extractor.dimensions) == (("red", "nir"), 768)
     one, other = extractor(tiles(2, n=2))
     assert np.abs(one - other).max() > 0
@@ -302,24 +300,22 @@ def test_dofa_reads_any_bands_of_known_wavelength(tmp_path: Path) -> None:
         make_extractor({"kind": "torchgeo", "weights": name})
 
 
-def test_croma_reads_the_modality_that_the_sensor_has(tmp_path: Path) -> None:
-    network = get_model("croma_base", modalities=["sar"], image_size=120)
+def test_croma_reads_the_modality_that_the_sensor_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = get_weight("CROMABase_Weights.CROMA_VIT")
+    network = get_model("croma_base", modalities=["sar"], image_size=120).eval()
     state = {
         "s1_encoder": network.s1_encoder.state_dict(),
         "s1_GAP_FFN": network.s1_GAP_FFN.state_dict(),
         "s2_encoder": {"linear_input.bias": torch.zeros(1)},
         "joint_encoder": {},
     }
-    weights = get_weight("CROMABase_Weights.CROMA_VIT")
-    assert weights.url.endswith("-0238d814.pt")
-    torch.save(state, tmp_path / "croma.pt")
-    flat = read_weights(tmp_path / "croma.pt")
-    save_file(flat, tmp_path / "croma.safetensors")
+    publish(folder, state, str(weights), monkeypatch)
     spec = {
         "kind": "torchgeo",
         "weights": str(weights),
         "bands": ["vh", "vv"],
-        "checkpoint": str(tmp_path / "croma.safetensors"),
         "statistics": {"vv": [-12, 5], "vh": [-20, 6]},
     }
     extractor = make_extractor(spec)
@@ -328,11 +324,21 @@ def test_croma_reads_the_modality_that_the_sensor_has(tmp_path: Path) -> None:
     low, reach = np.array([-22, -32.0]), np.array([20, 24.0])
     scaled = (decibels - low[:, None, None]) / reach[:, None, None]
     with torch.inference_mode():
-        expected = network.eval()(x_sar=torch.from_numpy(scaled.clip(0, 1).astype(np.float32)))
+        expected = network(x_sar=torch.from_numpy(scaled.clip(0, 1).astype(np.float32)))
     np.testing.assert_allclose(extractor(decibels), expected["sar_GAP"], rtol=1e-3, atol=1e-5)
-    restored = restore_extractor(extractor.spec(), extractor.tensors())
-    assert restored.id == extractor.id
-    optical = tile_input(weights, "croma_base", SENTINEL2_BANDS, None)
-    assert optical.bands == SENTINEL2_BANDS
+    assert tile_input(weights, "croma_base", SENTINEL2_BANDS, None).bands == SENTINEL2_BANDS
     with pytest.raises(FeatureError, match=r"lacks coastal, .*Use other weights"):
         make_extractor({**spec, "bands": ["red"]})
+
+
+def test_final_norms_that_pre_training_lacks_start_as_the_identity(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "ViTSmall16_Weights.LANDSAT_ETM_SR_MOCO"
+    state = get_model("vit_small_patch16_224", in_chans=6).state_dict()
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("norm.")}
+    publish(folder, state, name, monkeypatch)
+    extractor = make_extractor({"kind": "torchgeo", "weights": name})
+    assert extractor.dimensions == 384
+    assert (extractor.tensors()["norm.weight"] == 1).all()
+    assert (extractor.tensors()["norm.bias"] == 0).all()
