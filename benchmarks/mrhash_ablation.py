@@ -123,6 +123,7 @@ VARIANTS = [
     Variant("balance term", {}, added_term(imbalance, 1.0)),
     Variant("decorrelation term", {}, added_term(correlation, 10.0)),
     Variant("quantisation term", {}, added_term(quantisation, 0.1)),
+    Variant("batches of 128", {"batch_size": 128}),
     Variant("40 epochs", {"hashing_epochs": 40}),
     Variant("no dropout", {"dropout": 0.0}),
     Variant("no hidden layer", {"hidden": 0, "dropout": 0.0}),

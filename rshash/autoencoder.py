@@ -67,7 +67,7 @@ def train_autoencoder(
         epochs: Passes over the tiles.
         run: The training.
     """
-    optimiser = torch.optim.Adam(autoencoder.parameters(), LEARNING_RATE)
+    optimiser = torch.optim.Adam(autoencoder.parameters(), LEARNING_RATE, fused=True)
 
     def train_epoch(epoch: int) -> float:
         total = torch.zeros((), device=run.device)

@@ -62,12 +62,17 @@ class Hashing(nn.Module):
             target: Pseudo multi-labels p, float (b, K).
             latent: Latent vectors where they are given, float (b, latent).
         """
-        outputs = self.outputs(arrays)
+        with autocast(target.device):
+            outputs = self.outputs(arrays)
+            if self.autoencoder is not None:
+                sources = arrays[: len(self.autoencoder.decoders)]
+                latent = self.autoencoder(sources[0])
+                reconstruction = self.autoencoder.reconstruction_loss(latent, sources)
+        # Distances to centres are small differences of large numbers: not in half precision.
+        outputs = outputs.float()
         loss = _divergence(self.to_latent(outputs), self.centres, target)
-        if self.autoencoder is not None:
-            sources = arrays[: len(self.autoencoder.decoders)]
-            latent = self.autoencoder(sources[0])
-            reconstruction = self.autoencoder.reconstruction_loss(latent, sources)
+        if self.autoencoder is not None and latent is not None:
+            latent = latent.float()
             loss = loss + _divergence(latent, self.centres, target)
             loss = loss + self._reconstruction_weight * reconstruction
         if self._similarity_weight and latent is not None:
@@ -115,8 +120,7 @@ def train_hashing(
             if probe is not None:
                 rows, arrays = probe.left_in(rows, arrays)
             given = None if latent is None else latent[rows]
-            with autocast(run.device):
-                loss = hashing.loss(arrays, target[rows], given)
+            loss = hashing.loss(arrays, target[rows], given)
             optimise(loss, optimiser, hashing)
             total += loss.detach() * len(rows)
             seen += len(rows)
@@ -144,7 +148,7 @@ def _optimiser(settings: MrHashSettings, hashing: Hashing) -> torch.optim.Optimi
     groups: list[dict[str, Any]] = [{"params": others}]
     if backbone:
         groups.append({"params": backbone, "lr": settings.learning_rate * settings.backbone_rate})
-    return torch.optim.Adam(groups, settings.learning_rate)
+    return torch.optim.Adam(groups, settings.learning_rate, fused=True)
 
 
 def _schedule(settings: MrHashSettings, optimiser: torch.optim.Optimizer) -> LRScheduler:
@@ -155,12 +159,12 @@ def _schedule(settings: MrHashSettings, optimiser: torch.optim.Optimizer) -> LRS
 
 def _divergence(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
     # Averaged over the batch alone: averaging over clusters too would drown the labels.
-    assignment = soft_assignment(latent.float(), centres)
+    assignment = soft_assignment(latent, centres)
     return nn.functional.kl_div(assignment, target, reduction="batchmean")
 
 
 def _dissimilarity(outputs: Tensor, latent: Tensor) -> Tensor:
     """Mean squared difference of the outputs' inner products, over bits, to the latent cosines."""
     directions = nn.functional.normalize(latent, dim=1)
-    similarity = outputs.float() @ outputs.float().T / outputs.shape[1]
+    similarity = outputs @ outputs.T / outputs.shape[1]
     return (similarity - directions @ directions.T).square().mean()

@@ -53,7 +53,7 @@ class MrHashSettings:
     sharpening: float = 1.0
     autoencoder_epochs: int = 60
     hashing_epochs: int = 20
-    batch_size: int = 128
+    batch_size: int = 256
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "steps"] = "cosine"
     backbone_rate: float = 0.01
@@ -78,6 +78,7 @@ class MrHashSettings:
             sharpening=2.0,
             autoencoder_epochs=200,
             hashing_epochs=51,
+            batch_size=128,
             schedule="steps",
             # Published as 5 beside divergences that are averaged over the clusters too.
             reconstruction_weight=5.0 * clusters,

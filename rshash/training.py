@@ -115,10 +115,16 @@ def optimise(loss: Tensor, optimiser: Optimizer, module: nn.Module) -> None:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Mixed precision: bfloat16 where it pays on a GPU, nothing on the CPU."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16)
+    """Mixed precision: bfloat16 on a GPU, and on a CPU that has instructions for it."""
+    if device.type == "cuda" or _cpu_multiplies_bfloat16():
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    # Without the instructions it would be emulated, and slower than float32.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 class _Epochs:
