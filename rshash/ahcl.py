@@ -26,7 +26,7 @@ from rshash.progress import ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
 from rshash.similarity import LabelSets, SimilarityLoss, sum_codes, update_codes
 from rshash.streaming import Rows, TileStream
-from rshash.training import TrainingRun, autocast, optimise, run_epochs
+from rshash.training import TrainingRun, autocast, optimise, own_random_state, run_epochs
 
 EPOCHS = 2
 """Passes over the sampled tiles in every iteration."""
@@ -172,7 +172,7 @@ def train_ahcl(
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _identity(features, labels, settings))
     run = TrainingRun(settings.seed, progress, saved)
-    with torch.random.fork_rng():
+    with own_random_state(run.device):
         torch.manual_seed(settings.seed)
         iterations = _Iterations(run, settings, features, scaling, labels)
     learning = iterations.learning

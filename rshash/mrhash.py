@@ -20,7 +20,7 @@ from torch import Tensor
 from rshash import distributed
 from rshash.autoencoder import MultiSourceAutoencoder, train_autoencoder
 from rshash.checkpoints import Checkpoint, fingerprint
-from rshash.errors import TrainingError
+from rshash.errors import FeatureError, TrainingError
 from rshash.features import Extractor
 from rshash.hasher import FeatureHasher
 from rshash.hashing import Hashing, train_hashing
@@ -34,7 +34,7 @@ from rshash.progress import ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
 from rshash.sources import ScaledSources, take_rows
 from rshash.streaming import POOL_ROWS, Rows, TileStream, Transform
-from rshash.training import TrainingRun
+from rshash.training import TrainingRun, own_random_state
 
 REFERENCE_TILES = 1 << 14
 """Most tiles whose graph of neighbours is made, and which are clustered; others follow them."""
@@ -107,14 +107,12 @@ def train_mrhash(
     settings = resolved_settings(n_tiles, settings or MrHashSettings())
     if pixels is not None:
         pixels.check(n_tiles)
-    scaled = ScaledSources(
-        sources, [FeatureScaling.fit(source, settings.components) for source in sources]
-    )
+    scaled = ScaledSources(sources, _fit_scalings(sources, settings.components))
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _identity(sources, settings, pixels))
     run = TrainingRun(settings.seed, progress, saved)
-    with torch.random.fork_rng():
+    with own_random_state(run.device):
         torch.manual_seed(settings.seed)
         return _Stages(run, settings, scaled).train(pixels)
 
@@ -211,11 +209,13 @@ class _Stages:
         checkpoint = self._run.checkpoint
         kept = checkpoint.kept(name) if checkpoint else None
         if kept is not None:
+            # What is drawn next must be what an uninterrupted training draws.
+            torch.set_rng_state(kept["random_state"])
             return kept[name].to(self._run.device)
         result = compute().contiguous()
         distributed.broadcast_tensor(result)
         if checkpoint:
-            checkpoint.keep(name, {name: result})
+            checkpoint.keep(name, {name: result, "random_state": torch.get_rng_state()})
         return result
 
     def _stream(
@@ -240,6 +240,16 @@ class _Stages:
             transforms=transforms,
             pool_rows=POOL_ROWS if pixels is None else PIXEL_POOL_ROWS,
         )
+
+
+def _fit_scalings(sources: Sequence[Rows], components: int | None) -> list[FeatureScaling]:
+    scalings = []
+    for number, source in enumerate(sources, 1):
+        try:
+            scalings.append(FeatureScaling.fit(source, components))
+        except FeatureError as error:
+            raise FeatureError(f"Source {number} of {len(sources)}: {error}") from error
+    return scalings
 
 
 def _identity(

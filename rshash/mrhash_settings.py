@@ -97,9 +97,11 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
 
     Raises:
         CodeError: The number of bits is not allowed.
-        TrainingError: There are fewer than two tiles for each cluster, or fewer than two clusters.
+        TrainingError: There are fewer than two tiles for each cluster, or fewer than two clusters,
+            or another setting is out of range.
     """
     check_bits(settings.bits)
+    _check_ranges(settings)
     clusters = settings.clusters
     if clusters is None:
         if n_tiles < SMALLEST_TRAINING_SET:
@@ -117,3 +119,22 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
             f"ingest at least {2 * clusters} tiles{fewer}."
         )
     return settings
+
+
+def _check_ranges(settings: MrHashSettings) -> None:
+    choices = {"latent_space": ("neighbours", "autoencoder"), "schedule": ("cosine", "steps")}
+    for name, allowed in choices.items():
+        if getattr(settings, name) not in allowed:
+            raise TrainingError(
+                f"{name} is {' or '.join(allowed)}, but found {getattr(settings, name)!r}."
+            )
+    smallest = {"latent": 1, "autoencoder_epochs": 1, "hashing_epochs": 1, "batch_size": 2}
+    smallest |= {"hidden": 0, "patience": 1, "components": 1}
+    for name, least in smallest.items():
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise TrainingError(f"{name} is at least {least}, but found {value}.")
+    if not 0 <= settings.dropout < 1:
+        raise TrainingError(f"dropout is from 0 to below 1, but found {settings.dropout:g}.")
+    if not settings.learning_rate > 0:
+        raise TrainingError(f"learning_rate is above 0, but found {settings.learning_rate:g}.")

@@ -83,12 +83,16 @@ def check_sources(sources: Sequence[Rows], names: Sequence[str] | None = None) -
         names: What to call the sources in messages; their numbers without it.
 
     Raises:
+        FeatureError: A source's features are not (n, d).
         TrainingError: There is no source, the sources have different numbers of rows, or tiles
             lack the primary source.
     """
     if not sources:
         raise TrainingError("At least one source's features are needed, but found none.")
-    rows = [source.shape[0] for source in sources]
+    shapes = [tuple(source.shape) for source in sources]
+    if any(len(shape) != 2 for shape in shapes):
+        raise FeatureError(f"Features have shape (n, d), but found the shapes {shapes}.")
+    rows = [n for n, _ in shapes]
     if len(set(rows)) > 1:
         names = names or [f"source {number}" for number in range(1, len(sources) + 1)]
         found = ", ".join(f"{name} has {n}" for name, n in zip(names, rows, strict=True))

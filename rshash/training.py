@@ -83,7 +83,7 @@ def run_epochs(
     if run.checkpoint is not None:
         state.resume(run.checkpoint, stage)
     run.losses[stage] = state.losses
-    with _own_random_state(run.device):
+    with own_random_state(run.device):
         while state.epoch < epochs and state.stale < patience:
             started = time.perf_counter()
             state.epoch += 1
@@ -215,7 +215,8 @@ def _seed_epoch(seed: int, stage: str, epoch: int) -> None:
 
 
 @contextmanager
-def _own_random_state(device: torch.device) -> Iterator[None]:
+def own_random_state(device: torch.device) -> Iterator[None]:
+    """A context that leaves the random state of the caller, on the CPU and a device, as it was."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         yield

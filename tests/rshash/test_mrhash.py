@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from rshash.checkpoints import Checkpoint
 from rshash.errors import CheckpointError, CodeError, FeatureError, TrainingError
 from rshash.evaluation import mean_average_precision
 from rshash.features import make_extractor
@@ -95,6 +96,26 @@ def test_a_resumed_training_gives_what_an_uninterrupted_one_gives(
     assert_equal(resumed, train_mrhash(sources, settings))
 
 
+@pytest.mark.parametrize("result", ["latent", "centres"])
+def test_ended_before_the_first_epoch_it_resumes_to_the_same_bits(
+    tmp_path: Path, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = make_places(200)[:2]
+    whole = Checkpoint.keep
+
+    def keep(self: Checkpoint, name: str, tensors: dict[str, torch.Tensor]) -> None:
+        whole(self, name, tensors)
+        if name == result:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "keep", keep)
+    with pytest.raises(KeyboardInterrupt):
+        train_mrhash(sources, QUICK, checkpoint=tmp_path)
+    monkeypatch.undo()
+    resumed = train_mrhash(sources, QUICK, checkpoint=tmp_path)
+    assert_equal(resumed, train_mrhash(sources, QUICK))
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     sources = make_places(120)[:2]
     train_mrhash(sources, QUICK, checkpoint=tmp_path)
@@ -182,3 +203,29 @@ def test_features_that_nothing_can_be_learned_from_are_refused() -> None:
     few = np.repeat(primary[:3], 40, axis=0)
     with pytest.raises(TrainingError, match=r"only 3 different features.* at most 3 clusters"):
         train_mrhash([few], QUICK)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"latent_space": "pca"}, "latent_space is neighbours or autoencoder, but found 'pca'"),
+        ({"schedule": "linear"}, "schedule is cosine or steps"),
+        ({"batch_size": 0}, "batch_size is at least 2, but found 0"),
+        ({"hashing_epochs": 0}, "hashing_epochs is at least 1"),
+        ({"patience": 0}, "patience is at least 1"),
+        ({"components": 0}, "components is at least 1"),
+        ({"dropout": 1.0}, "dropout is from 0 to below 1, but found 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is above 0, but found nan"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(setting: dict, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        resolved_settings(100, replace(QUICK, **setting))
+
+
+def test_a_source_that_cannot_be_used_is_named() -> None:
+    primary, secondary, _ = make_places(120)
+    with pytest.raises(FeatureError, match=r"Source 2 of 2: None of 120 tiles has features"):
+        train_mrhash([primary, np.full_like(secondary, np.nan)], QUICK)
+    with pytest.raises(FeatureError, match=r"shape \(n, d\), but found the shapes \[\(120,\)\]"):
+        train_mrhash([primary[:, 0]], QUICK)
