@@ -21,7 +21,7 @@ POOL_ROWS = 1 << 16
 """Most rows of each array that are in memory at once for training, twice while reading ahead."""
 
 RUN_ROWS = 512
-"""Rows that are read together: about a megabyte."""
+"""Most rows that are read together: about a megabyte."""
 
 BLOCK_ROWS = 8192
 _BLOCK_VALUES = 1 << 24
@@ -228,6 +228,9 @@ class TileStream:
         self._transforms = list(transforms) or [None] * len(arrays)
         self._pool_rows = pool_rows
         self._check()
+        # Of one length: a short run that is left over could be alone in a pool.
+        runs = -(-self.n_tiles // RUN_ROWS)
+        self._run_bounds = np.arange(runs + 1) * self.n_tiles // runs
         self._kept: list[Tensor] | None = None
         if self.n_tiles <= pool_rows:
             self._kept = [self._read(i, np.arange(self.n_tiles)) for i in range(len(arrays))]
@@ -266,11 +269,11 @@ class TileStream:
     def _pools(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Row numbers of each pool in random order."""
         random = self._random(epoch)
-        starts = random.permutation(np.arange(0, self.n_tiles, RUN_ROWS))
-        runs = max(1, self._pool_rows // RUN_ROWS)
-        for chosen in np.array_split(starts, -(-len(starts) // runs)):
-            rows = (chosen[:, None] + np.arange(RUN_ROWS)).ravel()
-            yield random.permutation(rows[rows < self.n_tiles])
+        bounds = self._run_bounds
+        runs = random.permutation(len(bounds) - 1)
+        for chosen in np.array_split(runs, -(-len(runs) // max(1, self._pool_rows // RUN_ROWS))):
+            rows = [np.arange(bounds[run], bounds[run + 1]) for run in chosen]
+            yield random.permutation(np.concatenate(rows))
 
     def _batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """This process's share of each batch."""
@@ -292,10 +295,10 @@ class TileStream:
         positions = np.argsort(order)
         ascending = order[positions]
         found: NDArray[np.float32] | None = None
-        for start in np.unique(order // RUN_ROWS) * RUN_ROWS:
-            stop = min(int(start) + RUN_ROWS, self.n_tiles)
+        for run in np.unique(np.searchsorted(self._run_bounds, order, side="right") - 1):
+            start, stop = self._run_bounds[run : run + 2].tolist()
             first, last = np.searchsorted(ascending, [start, stop])
-            values = rows[int(start) : stop][ascending[first:last] - start]
+            values = rows[start:stop][ascending[first:last] - start]
             values = values if transform is None else transform(values)
             if found is None:
                 found = np.empty((len(order), values.shape[1]), np.float32)

@@ -55,6 +55,11 @@ def test_the_order_depends_on_seed_and_epoch_alone(pool_rows: int) -> None:
     assert order(stream([array], seed=1, pool_rows=pool_rows), 1) != first
 
 
+def test_no_pool_is_tiny() -> None:
+    tiles = stream([numbered(1025)], batch_size=64)
+    assert min(len(rows) for epoch in range(1, 9) for rows, _ in tiles.epoch(epoch)) > 40
+
+
 def test_pools_mix_rows_from_far_apart() -> None:
     rows = np.array(order(stream([numbered(20_000)], pool_rows=4096), 1))
     batches = rows[: len(rows) // 100 * 100].reshape(-1, 100)
