@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rshash import distributed
@@ -132,8 +133,8 @@ class Checkpoint:
         )
         self._index[section][name] = {**entry, "file": file}
         if distributed.is_main():
-            # Copies, for safetensors refuses tensors that share memory.
-            content = save({key: value.detach().cpu().clone() for key, value in tensors.items()})
+            # Copies: safetensors refuses tensors that share memory, or are channels-last.
+            content = save({key: _contiguous_copy(value) for key, value in tensors.items()})
             self._index[section][name]["sha256"] = hashlib.sha256(content).hexdigest()
             self.folder.mkdir(parents=True, exist_ok=True)
             _replace(self.folder / file, content)
@@ -217,6 +218,10 @@ def _differences(saved: Any, given: Any, name: str = "") -> list[str]:
             )
         ]
     return [f"{name} was {json.dumps(saved)} and is {json.dumps(given)}"]
+
+
+def _contiguous_copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -147,7 +147,10 @@ def _optimiser(settings: MrHashSettings, hashing: Hashing) -> torch.optim.Optimi
     others = [p for p in hashing.parameters() if id(p) not in tuned and p.requires_grad]
     groups: list[dict[str, Any]] = [{"params": others}]
     if backbone:
-        groups.append({"params": backbone, "lr": settings.learning_rate * settings.backbone_rate})
+        rate = settings.learning_rate * settings.backbone_rate
+        # The fused step wants weights and moments in one memory layout: of a channels-last network
+        # those read from a checkpoint are not.
+        groups.append({"params": backbone, "lr": rate, "fused": False})
     return torch.optim.Adam(groups, settings.learning_rate, fused=True)
 
 

@@ -37,6 +37,13 @@ def test_what_is_saved_is_loaded_by_another_process(tmp_path: Path) -> None:
     assert again.kept("labels") is None
 
 
+def test_channels_last_weights_are_saved(tmp_path: Path) -> None:
+    weights = torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last)
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    checkpoint.keep("backbone", {"weights": weights})
+    assert torch.equal(checkpoint.kept("backbone")["weights"], weights)
+
+
 def test_every_save_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     for epoch in range(1, 5):
         saved(tmp_path, epoch)
