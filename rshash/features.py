@@ -208,10 +208,13 @@ class FrozenExtractor:
 
     def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Features, float32 (n, dimensions), of prepared tiles."""
-        on_gpu = inputs.device.type == "cuda"
+        device = inputs.device.type
         precision: AbstractContextManager[object] = nullcontext()
-        if on_gpu and self.mixed_precision:
-            precision = torch.autocast("cuda", torch.bfloat16)
+        if not self.mixed_precision:
+            # Whatever the training around it uses.
+            precision = torch.autocast(device, enabled=False)
+        elif device == "cuda":
+            precision = torch.autocast(device, torch.bfloat16)
         with precision:
             return self._forward(network, inputs).float()
 

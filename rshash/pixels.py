@@ -73,7 +73,9 @@ class PixelBackbone(nn.Module):
             tiles = _turned(tiles)
         features = self.network(tiles).float() - self.mean
         if self.projection is not None:
-            features = features @ self.projection
+            # Whitening raises small differences, which half precision would round away.
+            with torch.autocast(features.device.type, enabled=False):
+                features = features @ self.projection
         return nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5
 
     def train(self, mode: bool = True) -> PixelBackbone:
