@@ -182,7 +182,7 @@ class _Stages:
         def compute() -> Tensor:
             references = joined_directions(self._sources.take(self._references, device))
             latent = neighbour_embedding(references, self._settings.latent)
-            if len(references) == self._sources.n_tiles:
+            if len(latent) == self._sources.n_tiles:
                 return latent
             further = (joined_directions(block) for block in self._sources.blocks(device))
             return torch.cat([extended_embedding(rows, references, latent) for rows in further])

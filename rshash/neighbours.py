@@ -7,6 +7,9 @@ places share a region of it than share one of the features themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -27,44 +30,65 @@ _BLOCK = 2048
 _ITERATIONS = 50
 
 
-def joined_directions(sources: list[Tensor]) -> Tensor:
+class Directions(NamedTuple):
+    """Tiles as all their sources show them together.
+
+    Attributes:
+        values: Every source's features at the same weight, float (n, sum of d_s), zero where a
+            tile lacks the source.
+        present: Which sources a tile has, float (n, sources) of ones and zeros.
+    """
+
+    values: Tensor
+    present: Tensor
+
+    def take(self, rows: Tensor | slice) -> Directions:
+        """Those of some of the tiles."""
+        return Directions(self.values[rows], self.present[rows])
+
+
+def joined_directions(sources: Sequence[Tensor]) -> Directions:
     """Joins the sources' features so that each source weighs the same.
 
     Args:
-        sources: Scaled features, float (n, d_s); a row of NaN is a tile that lacks the source,
-            which then says nothing about it.
-
-    Returns:
-        float (n, sum of d_s), of length one where no source is lacking.
+        sources: Scaled features, float (n, d_s); a row of NaN is a tile that lacks the source.
     """
     directions = [nn.functional.normalize(source.nan_to_num(), dim=1) for source in sources]
-    return torch.cat(directions, dim=1) / len(sources) ** 0.5
+    present = torch.stack([~source[:, 0].isnan() for source in sources], dim=1)
+    return Directions(torch.cat(directions, dim=1) / len(sources) ** 0.5, present.float())
 
 
-def nearest(queries: Tensor, points: Tensor, k: int, *, own: bool = False) -> tuple[Tensor, Tensor]:
-    """The points with the largest inner products, nearest first.
+def nearest(
+    queries: Directions, points: Directions, k: int, *, own: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The most similar points: by the mean cosine over the sources that both tiles have.
 
     Args:
-        queries: float (q, d).
-        points: float (n, d), n > k.
+        queries: q tiles.
+        points: n tiles, n > k.
         k: How many for each query.
         own: Queries and points are the same tiles, of which none is its own neighbour.
 
     Returns:
-        Inner products, float (q, k), and row numbers, int64 (q, k).
+        Similarities, float (q, k), the largest first, and row numbers, int64 (q, k).
     """
     values, rows = [], []
-    for start in range(0, len(queries), _BLOCK):
-        products = queries[start : start + _BLOCK] @ points.T
+    complete = bool(queries.present.all() and points.present.all())
+    for start in range(0, len(queries.values), _BLOCK):
+        block = queries.take(slice(start, start + _BLOCK))
+        similarities = block.values @ points.values.T
+        if not complete:
+            # Without this, tiles that lack a source would be neighbours of each other alone.
+            similarities /= (block.present @ points.present.T) / points.present.shape[1]
         if own:
-            products.diagonal(start).fill_(-torch.inf)
-        best = products.topk(k)
+            similarities.diagonal(start).fill_(-torch.inf)
+        best = similarities.topk(k)
         values.append(best.values)
         rows.append(best.indices)
     return torch.cat(values), torch.cat(rows)
 
 
-def neighbour_embedding(directions: Tensor, dimensions: int) -> Tensor:
+def neighbour_embedding(directions: Directions, dimensions: int) -> Tensor:
     """Diffusion map of the graph of reciprocal neighbours.
 
     Coifman and Lafon, "Diffusion maps", Applied and Computational Harmonic Analysis 2006,
@@ -72,7 +96,7 @@ def neighbour_embedding(directions: Tensor, dimensions: int) -> Tensor:
     NIPS 2001.
 
     Args:
-        directions: float (n, d), as `joined_directions` gives them.
+        directions: n tiles, all with the first source.
         dimensions: Length of the latent vectors, fewer where there are fewer than four tiles for
             each.
 
@@ -82,7 +106,7 @@ def neighbour_embedding(directions: Tensor, dimensions: int) -> Tensor:
     Raises:
         TrainingError: There are fewer than eight tiles.
     """
-    n_tiles = len(directions)
+    n_tiles = len(directions.values)
     if n_tiles < 8:
         raise TrainingError(f"A neighbour embedding needs at least 8 tiles, but found {n_tiles}.")
     kept = min(dimensions, n_tiles // 4)
@@ -94,18 +118,18 @@ def neighbour_embedding(directions: Tensor, dimensions: int) -> Tensor:
     return nn.functional.pad(latent, (0, dimensions - kept))
 
 
-def extended_embedding(directions: Tensor, references: Tensor, latent: Tensor) -> Tensor:
+def extended_embedding(directions: Directions, references: Directions, latent: Tensor) -> Tensor:
     """Latent vectors of further tiles: the mean of their nearest reference tiles' ones.
 
     Args:
-        directions: float (m, d) of the further tiles.
-        references: float (r, d) of the tiles that were embedded.
+        directions: m further tiles.
+        references: r tiles that were embedded.
         latent: Their latent vectors, float (r, dimensions).
 
     Returns:
         float (m, dimensions), every row of length `LENGTH`.
     """
-    _, rows = nearest(directions, references, _neighbours_for(len(references)))
+    _, rows = nearest(directions, references, _neighbours_for(len(latent)))
     return nn.functional.normalize(latent[rows].mean(1), dim=1) * LENGTH
 
 
@@ -113,8 +137,8 @@ def _neighbours_for(n_tiles: int) -> int:
     return max(3, min(NEIGHBOURS, n_tiles // TILES_PER_NEIGHBOUR))
 
 
-def _reciprocal_graph(directions: Tensor) -> Tensor:
-    n_tiles = len(directions)
+def _reciprocal_graph(directions: Directions) -> Tensor:
+    n_tiles = len(directions.values)
     k = _neighbours_for(n_tiles)
     _, columns = nearest(directions, directions, k, own=True)
     rows = torch.arange(n_tiles, device=columns.device).repeat_interleave(k)

@@ -40,10 +40,13 @@ class Probe:
         if pixels is not None:
             self._inputs = torch.as_tensor(take_rows(pixels.rows, rows), device=device)
         directions = joined_directions(features)
-        others = directions[self._count :]
-        _, found = nearest(directions[: self._count], others, min(NEIGHBOURS, len(others)))
+        held_out, others = slice(self._count), slice(self._count, None)
+        count = len(rows) - self._count
+        _, found = nearest(
+            directions.take(held_out), directions.take(others), min(NEIGHBOURS, count)
+        )
         # Every held-out tile is a class of its own, to which its neighbours belong.
-        self._relevant = np.zeros((len(others), self._count), np.bool_)
+        self._relevant = np.zeros((count, self._count), np.bool_)
         self._relevant[found.cpu().numpy(), np.arange(self._count)[:, None]] = True
 
     def left_in(self, rows: Tensor, arrays: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
