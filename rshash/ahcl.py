@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from rshash.checkpoints import Checkpoint, fingerprint
 from rshash.codes import Words, check_bits, pack
@@ -42,11 +43,17 @@ class AhclSettings:
         iterations: Times that a sample is drawn and all codes are updated.
         batch_size: Most tiles in a step.
         learning_rate: Adam's first rate.
-        quantisation_weight: Weight of the outputs' distance from the learned codes, lambda / n in
+        schedule: How the rate falls: "cosine", or in "steps" to a tenth after every 10 iterations.
+        weight_decay: Share of the weights that a step takes away, as a multiple of the rate.
+        quantisation_weight: Weight of the outputs' distance from the learned codes: lambda / n for
             a database of n tiles.
-        classification_weight: Weight of the classes' cross-entropy, gamma.
+        classification_weight: Weight of the classes' cross-entropy: gamma / bits^2, as the
+            similarity term grows with bits^2.
         hidden: Width of the head's hidden layer; 0 for none.
+        initial_scale: Scale of the head's first weights against torch's: large random ones stay in
+            the head for good and blur it.
         dropout: Share of the hidden layer dropped while training.
+        noise: Standard deviation of what is added to features while training; theirs is 1.
         seed: Seed of everything random.
         components: Principal components that features are whitened to; without it they are only
             centred. Extractors say what suits them.
@@ -54,13 +61,17 @@ class AhclSettings:
 
     bits: int = 64
     sampled: int = 2000
-    iterations: int = 30
+    iterations: int = 40
     batch_size: int = 256
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "steps"] = "cosine"
+    weight_decay: float = 1.0
     quantisation_weight: float = 2.5
-    classification_weight: float = 2.0
+    classification_weight: float = 0.005
     hidden: int = 1024
+    initial_scale: float = 0.1
     dropout: float = 0.0
+    noise: float = 0.3
     seed: int = 0
     components: int | None = None
 
@@ -74,10 +85,15 @@ class AhclSettings:
         """
         return cls(
             bits=bits,
+            iterations=30,
             batch_size=64,
+            schedule="steps",
+            weight_decay=0.0,
             quantisation_weight=200 / n_tiles,
-            classification_weight=20.0,
+            classification_weight=20 / bits**2,
+            initial_scale=1.0,
             dropout=0.5,
+            noise=0.0,
             seed=seed,
             components=components,
         )
@@ -183,6 +199,7 @@ def train_ahcl(
         learning,
         iterations.optimiser,
         iterations.iterate,
+        schedule=iterations.schedule,
         n_tiles=EPOCHS * iterations.sampled,
     )
     return AhclTraining(
@@ -207,6 +224,8 @@ class _Learning(nn.Module):
         super().__init__()
         self.head = HashHead(dimensions, settings.bits, settings.hidden, settings.dropout)
         self.classifier = nn.Linear(settings.bits, classes)
+        with torch.no_grad():
+            next(self.head.parameters()).mul_(settings.initial_scale)
         # Tiles of one label set begin with one code: most then share their updates for ever.
         by_set = pack(torch.randn(len(label_sets.sets), settings.bits).numpy())
         words = by_set[label_sets.of_tile]
@@ -236,7 +255,15 @@ class _Iterations:
         self.learning = _Learning(
             scaling.dimensions, len(labels.classes), self._label_sets, settings
         ).to(run.device)
-        self.optimiser = torch.optim.Adam(self.learning.parameters(), settings.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            self.learning.parameters(),
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.schedule: LRScheduler = StepLR(self.optimiser, 10, 0.1)
+        if settings.schedule == "cosine":
+            self.schedule = CosineAnnealingLR(self.optimiser, settings.iterations)
 
     def iterate(self, iteration: int) -> float:
         """Runs the iteration of that number, from 1, and returns its mean loss."""
@@ -275,13 +302,16 @@ class _Iterations:
         similarity = SimilarityLoss(
             words, settings.bits, label_sets, sums, sampled, weight, self._run.device
         )
+        classification = settings.classification_weight * settings.bits**2
         losses, sizes = [], []
         for epoch in range(first_epoch, first_epoch + EPOCHS):
             for rows, (features, classes) in stream.epoch(epoch):
+                features = features + settings.noise * torch.randn_like(features)
                 with autocast(self._run.device):
                     outputs = learning.head(features)
                     logits = learning.classifier(outputs)
-                loss = similarity(outputs, rows) + settings.classification_weight * (
+                logits = logits.float()
+                loss = similarity(outputs, rows) + classification * (
                     nn.functional.cross_entropy(logits, classes)
                     if self._is_single
                     else nn.functional.binary_cross_entropy_with_logits(logits, classes)

@@ -21,6 +21,7 @@ from rshash.errors import LabelError
 
 _ROWS = 1 << 16
 _BLOCK_ELEMENTS = 1 << 22
+_CACHED_ELEMENTS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def sum_codes(codes: Words, bits: int, label_sets: LabelSets) -> CodeSums:
     """Sums the packed codes (n, words) of a database, exactly, in blocks of rows."""
     check_words(codes, bits)
     gram, by_set = np.zeros((bits, bits)), np.zeros((len(label_sets.sets), bits))
-    for rows in _slices(len(codes)):
+    for rows in _slices(len(codes), _ROWS):
         sets, words, _, counts = _states(codes[rows], label_sets.of_tile[rows])
         signs = unpack(words, bits).astype(np.float32)
         weighted = signs * counts[:, None].astype(np.float32)
@@ -197,7 +198,7 @@ def update_codes(
         pull[label_sets.of_tile[sampled]] + 2 * quantisation_weight * u,
         cross,
     )
-    for rows in _slices(len(codes)):
+    for rows in _slices(len(codes), _ROWS):
         sets, words, inverse, _ = _states(codes[rows], label_sets.of_tile[rows])
         codes[rows] = _descend(words, bits, pull[sets], cross)[inverse]
     codes[sampled] = updated
@@ -207,13 +208,17 @@ def _descend(
     words: Words, bits: int, pull: NDArray[np.float64], cross: NDArray[np.float64]
 ) -> Words:
     """One pass over the bits of codes (rows, words), given -Q (rows, bits) and U^T U."""
-    # Bits in rows: each step then reads and writes contiguous memory.
-    signs = np.ascontiguousarray(unpack(words, bits).T, dtype=np.float64)
-    pull = np.ascontiguousarray(pull.T)
     push = 2 * (cross - np.diag(np.diag(cross)))
-    for k in range(bits):
-        signs[k] = np.where(pull[k] - push[k] @ signs >= 0, 1.0, -1.0)
-    return pack(signs.T)
+    updated = np.empty_like(words)
+    # So few rows at once that they stay in the cache from bit to bit: twice as fast.
+    for rows in _slices(len(words), max(1, _CACHED_ELEMENTS // bits)):
+        # Bits in rows: each step then reads and writes contiguous memory.
+        signs = np.ascontiguousarray(unpack(words[rows], bits).T, dtype=np.float64)
+        wanted = np.ascontiguousarray(pull[rows].T)
+        for k in range(bits):
+            signs[k] = np.where(wanted[k] - push[k] @ signs >= 0, 1.0, -1.0)
+        updated[rows] = pack(signs.T)
+    return updated
 
 
 def _states(
@@ -252,12 +257,10 @@ def _share_label(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.bool_
     return a.astype(np.float32) @ b.astype(np.float32).T > 0
 
 
-def _slices(rows: int) -> Iterator[slice]:
-    for start in range(0, rows, _ROWS):
-        yield slice(start, start + _ROWS)
+def _slices(rows: int, step: int) -> Iterator[slice]:
+    for start in range(0, rows, step):
+        yield slice(start, start + step)
 
 
 def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    step = max(1, _BLOCK_ELEMENTS // max(1, columns))
-    for start in range(0, rows, step):
-        yield slice(start, start + step)
+    return _slices(rows, max(1, _BLOCK_ELEMENTS // max(1, columns)))
