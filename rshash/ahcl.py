@@ -61,7 +61,7 @@ class AhclSettings:
 
     bits: int = 64
     sampled: int = 2000
-    iterations: int = 40
+    iterations: int = 160
     batch_size: int = 256
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -71,7 +71,7 @@ class AhclSettings:
     hidden: int = 1024
     initial_scale: float = 0.1
     dropout: float = 0.0
-    noise: float = 0.3
+    noise: float = 0.6
     seed: int = 0
     components: int | None = None
 
