@@ -63,7 +63,7 @@ class Checkpoint:
             CheckpointError: The folder holds another training's state, or a damaged index.
         """
         self.folder = Path(folder)
-        self._identity = json.loads(json.dumps(identity))
+        self._identity = json.loads(json.dumps(identity, default=_plain))
         self._index: dict[str, Any] = {
             "format": _FORMAT,
             "identity": self._identity,
@@ -204,6 +204,13 @@ def fingerprint(rows: Rows) -> str:
     for _, block in blocks(rows):
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's numbers and arrays as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"A training's identity is JSON, but it holds {value!r}.")
 
 
 def _differences(saved: Any, given: Any, name: str = "") -> list[str]:

@@ -44,6 +44,18 @@ def test_channels_last_weights_are_saved(tmp_path: Path) -> None:
     assert torch.equal(checkpoint.kept("backbone")["weights"], weights)
 
 
+def test_an_identity_of_numpys_numbers_is_that_of_pythons(tmp_path: Path) -> None:
+    saved(tmp_path)
+    identity = {
+        "method": np.str_("mrhash"),
+        "settings": {"bits": np.int64(64), "seed": np.uint8(0)},
+        "shapes": np.array([[10, 4], [10, 6]]),
+    }
+    assert_saved(Checkpoint(tmp_path, identity).load("hashing"), 2)
+    with pytest.raises(CheckpointError, match=r"seed was 0 and is 0\.5"):
+        Checkpoint(tmp_path, {**IDENTITY, "settings": {"bits": 64, "seed": np.float32(0.5)}})
+
+
 def test_every_save_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     for epoch in range(1, 5):
         saved(tmp_path, epoch)
