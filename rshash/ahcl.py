@@ -19,18 +19,37 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from rshash.checkpoints import Checkpoint, fingerprint
 from rshash.codes import Words, check_bits, pack
-from rshash.errors import LabelError, TrainingError
+from rshash.errors import LabelError
 from rshash.hasher import FeatureHasher
 from rshash.head import HashHead
 from rshash.labels import TileLabels
 from rshash.progress import ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
+from rshash.settings import above, at_least, checked, one_of, optional, share, whole
 from rshash.similarity import LabelSets, SimilarityLoss, sum_codes, update_codes
 from rshash.streaming import Rows, TileStream
 from rshash.training import TrainingRun, autocast, optimise, own_random_state, run_epochs
 
 EPOCHS = 2
 """Passes over the sampled tiles in every iteration."""
+
+_ALLOWED = {
+    "bits": whole(8),
+    "sampled": whole(2),
+    "iterations": whole(1),
+    "batch_size": whole(2),
+    "learning_rate": above(0),
+    "schedule": one_of("cosine", "steps"),
+    "weight_decay": at_least(0),
+    "quantisation_weight": at_least(0),
+    "classification_weight": at_least(0),
+    "hidden": whole(0),
+    "initial_scale": above(0),
+    "dropout": share(),
+    "noise": at_least(0),
+    "seed": whole(0),
+    "components": optional(whole(1)),
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,17 @@ class AhclTraining(FeatureHasher):
     method: str = "ahcl"
 
 
+def checked_settings(settings: AhclSettings) -> AhclSettings:
+    """The settings if they can work, with Python's own numbers.
+
+    Raises:
+        CodeError: The number of bits is not allowed.
+        TrainingError: A setting is out of range.
+    """
+    check_bits(settings.bits)
+    return checked(settings, _ALLOWED)
+
+
 def check_labelled_tiles(n_tiles: int, labels: TileLabels, settings: AhclSettings) -> None:
     """Refuses labels that are not of the features' tiles or tell nothing apart, and bad settings.
 
@@ -132,11 +162,7 @@ def check_labelled_tiles(n_tiles: int, labels: TileLabels, settings: AhclSetting
         TrainingError: A setting is out of range.
         LabelError: There are not as many labelled tiles as features, or fewer than two classes.
     """
-    check_bits(settings.bits)
-    smallest = {"sampled": 2, "iterations": 1, "batch_size": 2}
-    for name, least in smallest.items():
-        if getattr(settings, name) < least:
-            raise TrainingError(f"{name} is at least {least}, but found {getattr(settings, name)}.")
+    checked_settings(settings)
     if len(labels) != n_tiles:
         raise LabelError(
             f"Every tile needs its labels in the same row, but there are features of {n_tiles} "
@@ -180,7 +206,7 @@ def train_ahcl(
         TrainingError: A tile lacks features, a setting is out of range, or training diverged.
         CheckpointError: The checkpoint is damaged, or belongs to another training.
     """
-    settings = settings or AhclSettings()
+    settings = checked_settings(settings or AhclSettings())
     check_labelled_tiles(features.shape[0], labels, settings)
     check_sources([features])
     scaling = FeatureScaling.fit(features, settings.components)

@@ -7,10 +7,32 @@ from typing import Literal
 
 from rshash.codes import check_bits
 from rshash.errors import TrainingError
+from rshash.settings import above, at_least, checked, one_of, optional, share, whole
 
 TILES_PER_CLUSTER = 6
 MOST_CLUSTERS = 128
 SMALLEST_TRAINING_SET = 24
+
+_ALLOWED = {
+    "bits": whole(8),
+    "clusters": optional(whole(2)),
+    "latent_space": one_of("neighbours", "autoencoder"),
+    "latent": whole(1),
+    "sharpening": above(0),
+    "autoencoder_epochs": whole(1),
+    "hashing_epochs": whole(1),
+    "batch_size": whole(2),
+    "learning_rate": above(0),
+    "schedule": one_of("cosine", "steps"),
+    "backbone_rate": at_least(0),
+    "reconstruction_weight": at_least(0),
+    "similarity_weight": at_least(0),
+    "hidden": whole(0),
+    "dropout": share(),
+    "patience": optional(whole(1)),
+    "seed": whole(0),
+    "components": optional(whole(1)),
+}
 
 
 @dataclass(frozen=True)
@@ -97,11 +119,10 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
 
     Raises:
         CodeError: The number of bits is not allowed.
-        TrainingError: There are fewer than two tiles for each cluster, or fewer than two clusters,
-            or another setting is out of range.
+        TrainingError: A setting is out of range, or there are fewer than two tiles a cluster.
     """
     check_bits(settings.bits)
-    _check_ranges(settings)
+    settings = checked(settings, _ALLOWED)
     clusters = settings.clusters
     if clusters is None:
         if n_tiles < SMALLEST_TRAINING_SET:
@@ -110,8 +131,6 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
                 f"{SMALLEST_TRAINING_SET}."
             )
         return replace(settings, clusters=min(MOST_CLUSTERS, n_tiles // TILES_PER_CLUSTER))
-    if clusters < 2:
-        raise TrainingError(f"At least 2 clusters are needed, but found {clusters}.")
     if n_tiles < 2 * clusters:
         fewer = f", or train with at most {n_tiles // 2} clusters" if n_tiles >= 4 else ""
         raise TrainingError(
@@ -119,22 +138,3 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
             f"ingest at least {2 * clusters} tiles{fewer}."
         )
     return settings
-
-
-def _check_ranges(settings: MrHashSettings) -> None:
-    choices = {"latent_space": ("neighbours", "autoencoder"), "schedule": ("cosine", "steps")}
-    for name, allowed in choices.items():
-        if getattr(settings, name) not in allowed:
-            raise TrainingError(
-                f"{name} is {' or '.join(allowed)}, but found {getattr(settings, name)!r}."
-            )
-    smallest = {"latent": 1, "autoencoder_epochs": 1, "hashing_epochs": 1, "batch_size": 2}
-    smallest |= {"hidden": 0, "patience": 1, "components": 1}
-    for name, least in smallest.items():
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise TrainingError(f"{name} is at least {least}, but found {value}.")
-    if not 0 <= settings.dropout < 1:
-        raise TrainingError(f"dropout is from 0 to below 1, but found {settings.dropout:g}.")
-    if not settings.learning_rate > 0:
-        raise TrainingError(f"learning_rate is above 0, but found {settings.learning_rate:g}.")

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -122,10 +123,25 @@ def test_every_tile_is_sampled_where_there_are_few() -> None:
     ("changes", "error", "message"),
     [
         ({"bits": 12}, CodeError, "12 bits"),
-        ({"sampled": 1}, TrainingError, "sampled is at least 2"),
-        ({"iterations": 0}, TrainingError, "iterations is at least 1"),
-        ({"batch_size": 0}, TrainingError, "batch_size is at least"),
-        ({"learning_rate": float("inf")}, TrainingError, "lower the learning rate"),
+        ({"sampled": 1}, TrainingError, "sampled is a whole number of at least 2, but found 1"),
+        ({"iterations": 0}, TrainingError, "iterations is a whole number of at least 1"),
+        ({"batch_size": 1}, TrainingError, "batch_size is a whole number of at least 2"),
+        ({"learning_rate": 0.0}, TrainingError, "learning_rate is a finite number above 0"),
+        ({"learning_rate": float("inf")}, TrainingError, "learning_rate .* found inf"),
+        ({"schedule": "linear"}, TrainingError, "schedule is cosine or steps, but found 'linear'"),
+        ({"weight_decay": -1.0}, TrainingError, "weight_decay is a finite number of at least 0"),
+        ({"quantisation_weight": -1.0}, TrainingError, "quantisation_weight is a finite number"),
+        ({"classification_weight": -1.0}, TrainingError, "classification_weight is a finite"),
+        ({"hidden": -1}, TrainingError, "hidden is a whole number of at least 0, but found -1"),
+        ({"initial_scale": 0.0}, TrainingError, "initial_scale is a finite number above 0"),
+        ({"dropout": 1.0}, TrainingError, r"dropout is a number from 0 to below 1, but found 1\.0"),
+        (
+            {"noise": -0.1},
+            TrainingError,
+            r"noise is a finite number of at least 0, but found -0\.1",
+        ),
+        ({"seed": -1}, TrainingError, "seed is a whole number of at least 0, but found -1"),
+        ({"components": 0}, TrainingError, "components is None or a whole number of at least 1"),
     ],
 )
 def test_bad_settings_are_refused(
@@ -134,6 +150,16 @@ def test_bad_settings_are_refused(
     features, labels = database()
     with pytest.raises(error, match=message):
         train_ahcl(features, labels, dataclasses.replace(SETTINGS, **changes))
+
+
+def test_settings_of_numpys_numbers_are_those_of_pythons(tmp_path: Path) -> None:
+    features, labels = database(30)
+    numbers = {"bits": np.int64(16), "seed": np.uint8(0), "learning_rate": np.float32(0.5)}
+    settings = dataclasses.replace(SETTINGS, iterations=1, **numbers)
+    training = train_ahcl(features, labels, settings, checkpoint=tmp_path)
+    found = json.loads(json.dumps([dataclasses.asdict(training.settings), training.head.spec()]))
+    assert found[0] == dataclasses.asdict(settings)
+    assert found[1]["bits"] == 16
 
 
 def test_labels_of_one_class_are_refused_by_name_of_the_reason() -> None:

@@ -180,7 +180,9 @@ def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
         assert resolved_settings(n_tiles, MrHashSettings()).clusters == clusters
     with pytest.raises(TrainingError, match=r"ingest at least 128 tiles\.$"):
         resolved_settings(3, MrHashSettings(clusters=64))
-    with pytest.raises(TrainingError, match="At least 2 clusters"):
+    with pytest.raises(
+        TrainingError, match="clusters is None or a whole number of at least 2, but found 1"
+    ):
         resolved_settings(120, MrHashSettings(clusters=1))
     with pytest.raises(CodeError, match="12 bits"):
         resolved_settings(1000, MrHashSettings(bits=12))
@@ -210,12 +212,25 @@ def test_features_that_nothing_can_be_learned_from_are_refused() -> None:
     [
         ({"latent_space": "pca"}, "latent_space is neighbours or autoencoder, but found 'pca'"),
         ({"schedule": "linear"}, "schedule is cosine or steps"),
-        ({"batch_size": 0}, "batch_size is at least 2, but found 0"),
-        ({"hashing_epochs": 0}, "hashing_epochs is at least 1"),
-        ({"patience": 0}, "patience is at least 1"),
-        ({"components": 0}, "components is at least 1"),
-        ({"dropout": 1.0}, "dropout is from 0 to below 1, but found 1"),
-        ({"learning_rate": float("nan")}, "learning_rate is above 0, but found nan"),
+        ({"latent": 0}, "latent is a whole number of at least 1, but found 0"),
+        ({"sharpening": 0.0}, "sharpening is a finite number above 0"),
+        ({"autoencoder_epochs": 0}, "autoencoder_epochs is a whole number of at least 1"),
+        ({"hashing_epochs": 0}, "hashing_epochs is a whole number of at least 1"),
+        ({"batch_size": 1}, "batch_size is a whole number of at least 2, but found 1"),
+        ({"batch_size": 32.5}, r"batch_size is a whole number .* found 32\.5"),
+        ({"learning_rate": 0.0}, r"learning_rate is a finite number above 0, but found 0\.0"),
+        ({"learning_rate": float("nan")}, "learning_rate is a finite number .* found nan"),
+        ({"learning_rate": float("inf")}, "learning_rate is a finite number .* found inf"),
+        ({"backbone_rate": -0.1}, "backbone_rate is a finite number of at least 0"),
+        ({"reconstruction_weight": -1.0}, "reconstruction_weight is a finite number of at least"),
+        ({"similarity_weight": -1.0}, "similarity_weight is a finite number of at least 0"),
+        ({"hidden": -1}, "hidden is a whole number of at least 0, but found -1"),
+        ({"dropout": 1.0}, r"dropout is a number from 0 to below 1, but found 1\.0"),
+        ({"dropout": -0.1}, "dropout is a number from 0 to below 1"),
+        ({"patience": 0}, "patience is None or a whole number of at least 1"),
+        ({"seed": -1}, "seed is a whole number of at least 0, but found -1"),
+        ({"seed": True}, "seed is a whole number of at least 0, but found True"),
+        ({"components": 0}, "components is None or a whole number of at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(setting: dict, message: str) -> None:
