@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rshash.codes import Words, pack
-from rshash.errors import ModelError
+from rshash.errors import FeatureError
 from rshash.features import Features
 
 if TYPE_CHECKING:
@@ -29,14 +29,21 @@ class FeatureHasher:
         """Network outputs u in [-1, 1], float32 (n, bits), of unscaled features (n, d).
 
         Raises:
-            FeatureError: The features have another length than those trained on.
-            ModelError: Some rows hold NaN.
+            FeatureError: The features are not (n, d) of the length trained on, or not finite.
         """
+        self.scaling.check_shape(features)
         missing = np.flatnonzero(np.isnan(features).any(axis=1))
         if missing.size:
-            raise ModelError(
+            raise FeatureError(
                 f"{missing.size} of {len(features)} tiles have no features, the first in row "
-                f"{missing[0]}: leave out tiles without data before making codes."
+                f"{missing[0]}: a row with NaN is a tile that lacks data, so leave it out before "
+                "making codes."
+            )
+        infinite = np.flatnonzero(np.isinf(features).any(axis=1))
+        if infinite.size:
+            raise FeatureError(
+                f"Features are finite, but {infinite.size} of {len(features)} tiles have infinite "
+                f"ones, the first in row {infinite[0]}: compute them again."
             )
         with torch.inference_mode():
             scaled = torch.from_numpy(self.scaling.apply(features))

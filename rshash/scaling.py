@@ -56,17 +56,29 @@ class FeatureScaling:
         kept = max(1, min(components, features.shape[1], moments.count // ROWS_PER_COMPONENT))
         return cls(moments.mean.astype(np.float32), _whitening(moments.covariance, kept))
 
+    def check_shape(self, features: Features) -> None:
+        """Refuses features that are not rows of the length the scaling was fitted to.
+
+        Raises:
+            FeatureError: They are not.
+        """
+        if features.ndim == 2 and features.shape[1] == len(self.mean):
+            return
+        reason = "they come from another extractor, so use the model's own"
+        if features.ndim != 2:
+            reason = "give one row for each tile, also where there is one"
+        raise FeatureError(
+            f"Features of shape (n, {len(self.mean)}) are expected, "
+            f"but found shape {features.shape}: {reason}."
+        )
+
     def apply(self, features: Features) -> Features:
         """Scaled features, float32 (n, dimensions); a row of NaN stays one, the mean becomes zero.
 
         Raises:
             FeatureError: The features have another length than those the scaling was fitted to.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.mean):
-            raise FeatureError(
-                f"Features of shape (n, {len(self.mean)}) are expected, "
-                f"but found shape {features.shape}: they come from another extractor."
-            )
+        self.check_shape(features)
         centred = np.asarray(features, np.float32) - self.mean
         if self.projection is not None:
             centred = centred @ self.projection

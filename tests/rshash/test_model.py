@@ -62,10 +62,23 @@ def test_the_id_follows_the_content_alone(model: Model) -> None:
 def test_tiles_without_data_are_refused(model: Model) -> None:
     tiles = make_tiles(3)
     tiles[1] = np.nan
-    with pytest.raises(ModelError, match="1 of 3 tiles have no features, the first in row 1"):
+    with pytest.raises(FeatureError, match="1 of 3 tiles have no features, the first in row 1"):
         model.encode(tiles)
-    with pytest.raises(FeatureError, match="another extractor"):
-        model.encode_features(np.zeros((2, 5), np.float32))
+
+
+def test_features_that_no_code_can_be_made_of_are_refused(model: Model) -> None:
+    features = model.features(make_tiles(4))
+    expected = r"shape \(n, 16\) are expected, but found shape "
+    with pytest.raises(FeatureError, match=expected + r"\(4, 5\): .* another extractor"):
+        model.encode_features(features[:, :5])
+    with pytest.raises(FeatureError, match=expected + r"\(16,\): give one row for each tile"):
+        model.encode_features(features[0])
+    features[2:, 3] = -np.inf
+    with pytest.raises(FeatureError, match=r"2 of 4 tiles have infinite ones, the first in row 2"):
+        model.encode_features(features)
+    features[1, 7] = np.nan
+    with pytest.raises(FeatureError, match=r"1 of 4 .* row 1: a row with NaN .* leave it out"):
+        model.encode_features(features)
 
 
 def test_damaged_models_are_refused(model: Model, tmp_path: Path) -> None:
