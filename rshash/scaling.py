@@ -13,6 +13,9 @@ from rshash.streaming import Rows, blocks
 
 ROWS_PER_COMPONENT = 8
 
+ROUNDING_STEPS = 4
+"""Steps of their precision by which features may be off: what varies by less is rounding alone."""
+
 
 class FeatureScaling:
     """Centres a source's features and brings every vector to the length sqrt(dimensions).
@@ -39,7 +42,8 @@ class FeatureScaling:
         Args:
             features: float (n, d).
             components: Principal components to whiten to, fewer where there are fewer than eight
-                rows for each; without it the features are centred only.
+                rows for each, or where the others vary by rounding alone; without it the features
+                are centred only.
 
         Raises:
             FeatureError: The features are not (n, d), no row is free of NaN, some are infinite, or
@@ -54,7 +58,7 @@ class FeatureScaling:
         if components is None:
             return cls(moments.mean.astype(np.float32))
         kept = max(1, min(components, features.shape[1], moments.count // ROWS_PER_COMPONENT))
-        return cls(moments.mean.astype(np.float32), _whitening(moments.covariance, kept))
+        return cls(moments.mean.astype(np.float32), _whitening(moments, kept))
 
     def check_shape(self, features: Features) -> None:
         """Refuses features that are not rows of the length the scaling was fitted to.
@@ -129,12 +133,16 @@ class _Moments:
         self._least = np.full(dimensions, np.inf)
         self._greatest = np.full(dimensions, -np.inf)
         self._infinite: list[int] = []
+        # Scaled features are float32, whatever they were before.
+        self.precision = float(np.finfo(np.float32).eps)
 
     def add(self, first_row: int, rows: NDArray[np.floating]) -> None:
         present = ~np.isnan(rows).any(axis=1)
         infinite = present & np.isinf(rows).any(axis=1)
         self._infinite += (first_row + np.flatnonzero(infinite)).tolist()
         values = rows[present & ~infinite]
+        if values.dtype == np.float16:
+            self.precision = float(np.finfo(np.float16).eps)
         if not len(values):
             return
         if self._origin is None:
@@ -174,9 +182,14 @@ class _Moments:
         return self._products / self.count - np.outer(offset, offset)
 
 
-def _whitening(covariance: NDArray[np.float64], components: int) -> Features:
+def _whitening(moments: _Moments, components: int) -> Features:
+    covariance = moments.covariance
     variances, directions = np.linalg.eigh(covariance)
     variances, directions = variances[::-1][:components], directions[:, ::-1][:, :components]
-    # A constant feature adds directions without variance: they carry nothing, whitened or not.
-    scale = np.sqrt(np.maximum(variances, 1e-12 * variances[0] + 1e-30))
-    return (directions / scale).astype(np.float32)
+    squares = np.diag(covariance) + moments.mean**2
+    rounding = (ROUNDING_STEPS * moments.precision) ** 2 * (squares @ directions**2)
+    rounding += len(covariance) * np.finfo(np.float64).eps * variances[0]
+    kept = variances > rounding
+    kept[0] = True
+    scale = np.sqrt(np.maximum(variances[kept], 1e-30))
+    return (directions[:, kept] / scale).astype(np.float32)

@@ -26,6 +26,23 @@ def test_few_rows_get_few_components() -> None:
     assert FeatureScaling.fit(correlated(3), components=32).dimensions == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rounding_is_not_whitened(dtype: type) -> None:
+    features = rng.normal(size=(4000, 5)) @ rng.normal(size=(5, 20)) + 5.0
+    features[:, 3] = 100 + rng.choice([0, 2e-7], 4000)
+    features = features.astype(np.float32).astype(dtype)
+    scaling = FeatureScaling.fit(features, components=12)
+    assert scaling.dimensions == 5
+    whitened = (features.astype(np.float64) - scaling.mean) @ scaling.projection
+    np.testing.assert_allclose(whitened.T @ whitened / 4000, np.eye(5), atol=1e-3)
+
+
+def test_small_differences_are_whitened() -> None:
+    features = rng.normal(size=(400, 6)) * [1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5] + 1
+    scaling = FeatureScaling.fit(features.astype(np.float32), components=6)
+    assert scaling.dimensions == 6
+
+
 def test_whitening_ignores_rows_of_nan_and_keeps_them() -> None:
     features = correlated()
     holed = np.concatenate([features, np.full((3, 20), np.nan, np.float32)])
