@@ -105,9 +105,10 @@ def train_mrhash(
     check_sources(sources)
     n_tiles = sources[0].shape[0]
     settings = resolved_settings(n_tiles, settings or MrHashSettings())
+    components = settings.components_of(len(sources))
     if pixels is not None:
         pixels.check(n_tiles)
-    scaled = ScaledSources(sources, _fit_scalings(sources, settings.components))
+    scaled = ScaledSources(sources, _fit_scalings(sources, components))
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _identity(sources, settings, pixels))
@@ -242,11 +243,13 @@ class _Stages:
         )
 
 
-def _fit_scalings(sources: Sequence[Rows], components: int | None) -> list[FeatureScaling]:
+def _fit_scalings(
+    sources: Sequence[Rows], components: Sequence[int | None]
+) -> list[FeatureScaling]:
     scalings = []
-    for number, source in enumerate(sources, 1):
+    for number, (source, kept) in enumerate(zip(sources, components, strict=True), 1):
         try:
-            scalings.append(FeatureScaling.fit(source, components))
+            scalings.append(FeatureScaling.fit(source, kept))
         except FeatureError as error:
             raise FeatureError(f"Source {number} of {len(sources)}: {error}") from error
     return scalings

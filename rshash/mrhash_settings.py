@@ -7,7 +7,7 @@ from typing import Literal
 
 from rshash.codes import check_bits
 from rshash.errors import TrainingError
-from rshash.settings import above, at_least, checked, one_of, optional, share, whole
+from rshash.settings import above, at_least, checked, one_of, one_or_each, optional, share, whole
 
 TILES_PER_CLUSTER = 6
 MOST_CLUSTERS = 128
@@ -31,7 +31,7 @@ _ALLOWED = {
     "dropout": share(),
     "patience": optional(whole(1)),
     "seed": whole(0),
-    "components": optional(whole(1)),
+    "components": one_or_each(optional(whole(1))),
 }
 
 
@@ -64,8 +64,9 @@ class MrHashSettings:
         patience: Epochs of the hashing stage without a better judgement by held-out tiles, which
             takes no labels, before it stops; without it none are held out and it runs to the end.
         seed: Seed of everything random.
-        components: Principal components that features are whitened to; without it they are only
-            centred. Extractors say what suits them.
+        components: Principal components that features are whitened to; where it is None they are
+            only centred. One for each source, or one that holds for all. Extractors say what suits
+            them.
     """
 
     bits: int = 64
@@ -85,11 +86,15 @@ class MrHashSettings:
     dropout: float = 0.5
     patience: int | None = None
     seed: int = 0
-    components: int | None = None
+    components: int | tuple[int | None, ...] | None = None
 
     @classmethod
     def paper(
-        cls, bits: int = 64, clusters: int = 64, seed: int = 0, components: int | None = None
+        cls,
+        bits: int = 64,
+        clusters: int = 64,
+        seed: int = 0,
+        components: int | tuple[int | None, ...] | None = None,
     ) -> MrHashSettings:
         """The published settings (Sun et al., TGRS 2022, section IV)."""
         return cls(
@@ -110,6 +115,21 @@ class MrHashSettings:
             seed=seed,
             components=components,
         )
+
+    def components_of(self, n_sources: int) -> tuple[int | None, ...]:
+        """The principal components of each source.
+
+        Raises:
+            TrainingError: They are of another number of sources.
+        """
+        if not isinstance(self.components, tuple):
+            return (self.components,) * n_sources
+        if len(self.components) != n_sources:
+            raise TrainingError(
+                f"components are of {len(self.components)} sources, but there are {n_sources}: "
+                "give one for each source, or one number or None that holds for all."
+            )
+        return self.components
 
 
 def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:

@@ -46,18 +46,24 @@ class FeatureScaling:
                 are centred only.
 
         Raises:
-            FeatureError: The features are not (n, d), no row is free of NaN, some are infinite, or
-                all rows are the same.
+            FeatureError: The features are not (n, d), no row is free of NaN, some are infinite,
+                all rows are the same, or there are not as many components.
         """
         if len(features.shape) != 2:
             raise FeatureError(f"Features have shape (n, d), but found shape {features.shape}.")
-        moments = _Moments(features.shape[1], with_covariance=components is not None)
+        dimensions = features.shape[1]
+        if components is not None and not 1 <= components <= dimensions:
+            raise FeatureError(
+                f"Features of length {dimensions} have 1 to {dimensions} principal components, but "
+                f"{components} are asked for: set components to what the extractor wants."
+            )
+        moments = _Moments(dimensions, with_covariance=components is not None)
         for first_row, rows in blocks(features):
             moments.add(first_row, rows)
         moments.check(features.shape[0])
         if components is None:
             return cls(moments.mean.astype(np.float32))
-        kept = max(1, min(components, features.shape[1], moments.count // ROWS_PER_COMPONENT))
+        kept = max(1, min(components, moments.count // ROWS_PER_COMPONENT))
         return cls(moments.mean.astype(np.float32), _whitening(moments, kept))
 
     def check_shape(self, features: Features) -> None:

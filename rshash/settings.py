@@ -55,6 +55,14 @@ def optional(allowed: Allowed) -> Allowed:
     return Allowed(f"None or {allowed.description}", lambda v: v is None or allowed.includes(v))
 
 
+def one_or_each(allowed: Allowed) -> Allowed:
+    """One that holds for all, or a tuple of one for each."""
+    return Allowed(
+        f"{allowed.description}, or a tuple of those",
+        lambda v: all(map(allowed.includes, v if isinstance(v, tuple) else [v])),
+    )
+
+
 def checked(settings: S, allowed: Mapping[str, Allowed]) -> S:
     """The settings, with numpy's numbers as Python's, which JSON takes.
 

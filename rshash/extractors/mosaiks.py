@@ -12,6 +12,9 @@ from rshash.errors import FeatureError
 from rshash.extractors.weight_files import load_weights
 from rshash.features import FrozenExtractor, band_statistics
 
+COMPONENTS = 32
+"""Principal components that hold what random filters tell apart, see docs/benchmarks.md."""
+
 
 class Mosaiks(FrozenExtractor):
     """Random convolutional features: random filters, rectified, averaged over the tile.
@@ -24,7 +27,6 @@ class Mosaiks(FrozenExtractor):
     gpu_batch_size = 64
     # Whitening raises the features' small differences, which bfloat16 would round away.
     mixed_precision = False
-    components = 32
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Mosaiks(FrozenExtractor):
         if tensors is not None:
             load_weights(filters, tensors, "the model's tensors")
         values = torch.tensor([known[band] for band in bands])
+        self.components = min(COMPONENTS, features)
         self._means, self._spreads = values.T[:, :, None, None]
         super().__init__(spec, filters, features)
 

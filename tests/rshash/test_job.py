@@ -65,6 +65,14 @@ def test_a_job_gives_what_training_in_python_gives(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint").exists()
 
 
+def test_a_jobs_settings_may_differ_by_source(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    found = run_job(job_in(tmp_path, settings={**SETTINGS, "components": [3, None]}))
+    assert found.settings.components == (3, None)
+    assert found.scaling.projection.shape == (12, 3)
+    assert load_training(tmp_path / "output").settings == found.settings
+
+
 def test_two_processes_share_the_work_of_one(tmp_path: Path) -> None:
     write_sources(tmp_path)
     alone = run_job(job_in(tmp_path))

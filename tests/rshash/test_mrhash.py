@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -231,11 +232,32 @@ def test_features_that_nothing_can_be_learned_from_are_refused() -> None:
         ({"seed": -1}, "seed is a whole number of at least 0, but found -1"),
         ({"seed": True}, "seed is a whole number of at least 0, but found True"),
         ({"components": 0}, "components is None or a whole number of at least 1"),
+        ({"components": (4, 0)}, r"components is .* or a tuple of those, but found \(4, 0\)"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(setting: dict, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         resolved_settings(100, replace(QUICK, **setting))
+
+
+def test_every_source_has_components_of_its_own(tmp_path: Path) -> None:
+    primary, secondary, _ = make_places(120)
+    settings = replace(QUICK, components=(None, np.int64(5)))
+    found = train_mrhash([primary, secondary], settings, checkpoint=tmp_path)
+    assert found.scaling.projection is None
+    centred = train_mrhash([primary, secondary], QUICK)
+    assert np.abs(found.probabilities - centred.probabilities).max() > 0.01
+    both = train_mrhash([primary, secondary], replace(QUICK, components=(5, 5)))
+    assert_equal(both, train_mrhash([primary, secondary], replace(QUICK, components=5)))
+    assert both.scaling.projection.shape == (24, 5)
+    assert json.loads(json.dumps(asdict(found.settings)))["components"] == [None, 5]
+    assert_equal(train_mrhash([primary, secondary], settings, checkpoint=tmp_path), found)
+    with pytest.raises(CheckpointError, match="components was"):
+        train_mrhash([primary, secondary], replace(QUICK, components=5), checkpoint=tmp_path)
+    with pytest.raises(TrainingError, match="components are of 2 sources, but there are 1:"):
+        train_mrhash([primary], settings)
+    with pytest.raises(FeatureError, match=r"Source 2 of 2: .* length 32 .* but 33 are asked for"):
+        train_mrhash([primary, secondary], replace(QUICK, components=(None, 33)))
 
 
 def test_a_source_that_cannot_be_used_is_named() -> None:

@@ -22,8 +22,14 @@ def test_whitened_features_are_uncorrelated_before_they_get_their_length() -> No
 
 
 def test_few_rows_get_few_components() -> None:
-    assert FeatureScaling.fit(correlated(40), components=32).dimensions == 5
-    assert FeatureScaling.fit(correlated(3), components=32).dimensions == 1
+    assert FeatureScaling.fit(correlated(40), components=16).dimensions == 5
+    assert FeatureScaling.fit(correlated(3), components=16).dimensions == 1
+
+
+@pytest.mark.parametrize("components", [0, 21])
+def test_components_that_are_not_there_are_refused(components: int) -> None:
+    with pytest.raises(FeatureError, match=f"1 to 20 .* but {components} are asked for"):
+        FeatureScaling.fit(correlated(), components)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
