@@ -4,20 +4,35 @@ import sys
 import pytest
 
 MODULES = [
+    "ahcl",
     "autoencoder",
     "baselines",
+    "checkpoints",
     "codes",
+    "distributed",
     "evaluation",
     "extractors",
     "features",
+    "hasher",
+    "hashing",
     "head",
+    "job",
     "kmeans",
+    "labels",
     "model",
     "mrhash",
+    "neighbours",
+    "pixels",
+    "probe",
     "rankings",
     "report",
+    "scaling",
     "search",
+    "similarity",
+    "sources",
     "statistics",
+    "streaming",
+    "training",
 ]
 OPTIONAL = {"torchgeo", "timm", "faiss", "matplotlib", "safetensors"}
 NO_TORCH = ["codes", "evaluation", "rankings", "search", "statistics"]

@@ -61,6 +61,24 @@ def test_the_random_filters_follow_the_seed() -> None:
         make_extractor({**MOSAIKS, "seed": 0})
 
 
+def test_random_features_are_whitened_to_no_more_components_than_they_have() -> None:
+    assert make_extractor({**MOSAIKS, "features": 16}).components == 16
+    assert make_extractor({**MOSAIKS, "features": 64}).components == 32
+
+
+def test_random_features_stay_float32_while_training_is_in_half_precision() -> None:
+    extractor = make_extractor(MOSAIKS)
+    network, tiles = extractor.trainable(), make_tiles(size=20)
+    with torch.autocast(extractor.device.type, torch.bfloat16):
+        trained = network(torch.from_numpy(tiles).to(extractor.device))
+        trained.sum().backward()
+        computed = extractor(tiles)
+    assert trained.dtype == torch.float32
+    np.testing.assert_allclose(trained.detach().cpu(), computed, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(computed, extractor(tiles))
+    assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
+
+
 def test_random_features_are_torchgeos_on_standardised_bands() -> None:
     spec = {**MOSAIKS, "features": 80, "statistics": {"red": [0.1, 0.1], "nir": [0.3, 0.2]}}
     tiles = make_tiles()
