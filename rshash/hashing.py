@@ -167,7 +167,11 @@ def _divergence(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
 
 
 def _dissimilarity(outputs: Tensor, latent: Tensor) -> Tensor:
-    """Mean squared difference of the outputs' inner products, over bits, to the latent cosines."""
+    """Mean squared difference of the outputs' inner products, over bits, to the latent cosines.
+
+    |U U^T / c - D D^T|^2 from the small matrices U^T U, U^T D and D^T D.
+    """
     directions = nn.functional.normalize(latent, dim=1)
-    similarity = outputs @ outputs.T / outputs.shape[1]
-    return (similarity - directions @ directions.T).square().mean()
+    outputs = outputs / outputs.shape[1] ** 0.5
+    total = (outputs.T @ outputs).square().sum() + (directions.T @ directions).square().sum()
+    return (total - 2 * (outputs.T @ directions).square().sum()) / len(outputs) ** 2
