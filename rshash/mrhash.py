@@ -33,13 +33,12 @@ from rshash.probe import Probe
 from rshash.progress import ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
 from rshash.sources import ScaledSources, take_rows
-from rshash.streaming import POOL_ROWS, Rows, TileStream, Transform
+from rshash.streaming import Rows, TileStream, Transform
 from rshash.training import TrainingRun, own_random_state
 
 REFERENCE_TILES = 1 << 14
 """Most tiles whose graph of neighbours is made, and which are clustered; others follow them."""
 
-PIXEL_POOL_ROWS = 1024
 SMALLEST_BATCH = 32
 AUTOENCODER_BATCH = 512
 
@@ -142,7 +141,8 @@ class _Stages:
         centres = self._centres(autoencoder, latent)
         hashing = Hashing(settings, head, centres, autoencoder, backbone).to(device)
         probe = None if settings.patience is None else Probe(sources, pixels, settings.seed, device)
-        stream = self._stream(settings.batch_size, autoencoder, pixels)
+        held_out = None if probe is None else probe.held_out
+        stream = self._stream(settings.batch_size, autoencoder, pixels, held_out)
         probabilities = train_hashing(self._run, settings, hashing, stream, latent, probe)
         extractor = None
         if pixels is not None and backbone is not None and settings.backbone_rate:
@@ -224,6 +224,7 @@ class _Stages:
         largest_batch: int,
         autoencoder: MultiSourceAutoencoder | None,
         pixels: TilePixels | None = None,
+        left_out: NDArray[np.int64] | None = None,
     ) -> TileStream:
         """All sources where there is an autoencoder, else what the head sees; pixels come last."""
         sources = self._sources
@@ -239,7 +240,7 @@ class _Stages:
             seed=self._settings.seed,
             device=self._run.device,
             transforms=transforms,
-            pool_rows=POOL_ROWS if pixels is None else PIXEL_POOL_ROWS,
+            left_out=left_out,
         )
 
 

@@ -23,6 +23,10 @@ class Probe:
 
     Their codes should find, among those of other tiles, the tiles that are their neighbours in the
     features of all sources.
+
+    Attributes:
+        held_out: Row numbers of the tiles that the stream of the hashing stage leaves out, so that
+            no process's share of a batch is empty for their sake.
     """
 
     def __init__(
@@ -33,8 +37,7 @@ class Probe:
         # Epochs count from 1 and draw their order likewise.
         rows = np.random.default_rng([seed, 0]).permutation(sources.n_tiles)
         rows = rows[: self._count + TILES]
-        self._held_out = torch.zeros(sources.n_tiles, dtype=torch.bool, device=device)
-        self._held_out[torch.from_numpy(rows[: self._count])] = True
+        self.held_out = np.sort(rows[: self._count])
         features = sources.take(rows, device)
         self._inputs = features[0]
         if pixels is not None:
@@ -50,9 +53,8 @@ class Probe:
         self._relevant[found.cpu().numpy(), np.arange(self._count)[:, None]] = True
 
     def left_in(self, rows: Tensor, arrays: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """A batch without the held-out tiles."""
-        kept = ~self._held_out[rows]
-        return rows[kept], [array[kept] for array in arrays]
+        """A batch of the stream as it is: the held-out tiles are not in it."""
+        return rows, arrays
 
     def judge(self, hashing: Hashing) -> float:
         """Mean average precision with which the held-out tiles' codes find their neighbours."""

@@ -17,11 +17,14 @@ from torch import Tensor
 from rshash import distributed
 from rshash.errors import FeatureError, TrainingError
 
-POOL_ROWS = 1 << 16
-"""Most rows of each array that are in memory at once for training, twice while reading ahead."""
+POOL_BYTES = 1 << 29
+"""Most of the arrays that is in memory at once for training, twice while reading ahead."""
 
 RUN_ROWS = 512
-"""Most rows that are read together: about a megabyte."""
+"""Most rows that are read together: about a megabyte of features."""
+
+RUNS_PER_POOL = 16
+"""At least so many where rows are long, so that a batch holds tiles from far apart."""
 
 BLOCK_ROWS = 8192
 _BLOCK_VALUES = 1 << 24
@@ -182,9 +185,13 @@ class FeatureWriter:
 
 def blocks(rows: Rows, size: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
     """Consecutive blocks of rows, each with the number of its first row; fewer of long rows."""
-    size = size or max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, rows.shape[-1])))
+    size = size or _block_rows(rows.shape[-1])
     for start in range(0, rows.shape[0], size):
         yield start, rows[start : min(start + size, rows.shape[0])]
+
+
+def _block_rows(width: int) -> int:
+    return max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, width)))
 
 
 class TileStream:
@@ -192,9 +199,9 @@ class TileStream:
 
     Where the arrays have more rows than a pool holds, runs of rows are read in random order into
     a pool, shuffled within it, and the next pool is read behind the training. Otherwise they are
-    read once, kept on the device and shuffled as a whole. Every row comes once an epoch. Batches
-    of a pool differ by one row at most, so no batch is tiny. Of several processes that train
-    together each gets its share of every batch.
+    read once, kept on the device and shuffled as a whole. Every row that is not left out comes once
+    an epoch. Batches of a pool differ by one row at most, so no batch is tiny. Of several
+    processes that train together each gets its share of every batch: one row at the least.
     """
 
     def __init__(
@@ -205,7 +212,8 @@ class TileStream:
         seed: int,
         device: torch.device,
         transforms: Sequence[Transform | None] = (),
-        pool_rows: int = POOL_ROWS,
+        pool_bytes: int = POOL_BYTES,
+        left_out: NDArray[np.int64] | None = None,
     ) -> None:
         """Describes a stream; arrays that fit in a pool are read here.
 
@@ -216,7 +224,8 @@ class TileStream:
             device: Where batches are given.
             transforms: For each array what is done to rows (m, d_s) as they are read, or None;
                 without it nothing is.
-            pool_rows: Most rows in a pool.
+            pool_bytes: Size of a pool, which holds a batch at the least.
+            left_out: Row numbers that epochs leave out.
 
         Raises:
             TrainingError: The arrays differ in their number of rows, or there are more processes
@@ -226,13 +235,23 @@ class TileStream:
         self._arrays = list(arrays)
         self._batch_size, self._seed, self._device = batch_size, seed, device
         self._transforms = list(transforms) or [None] * len(arrays)
-        self._pool_rows = pool_rows
-        self._check()
+        self._check_rows()
+        self._included = np.arange(self.n_tiles)
+        if left_out is not None:
+            self._included = np.delete(self._included, left_out)
+        row_bytes = 4 * sum(self._width(array) for array in range(len(arrays)))
+        pool_rows = max(batch_size, pool_bytes // row_bytes)
+        run_rows = max(1, min(RUN_ROWS, pool_rows // RUNS_PER_POOL))
         # Of one length: a short run that is left over could be alone in a pool.
-        runs = -(-self.n_tiles // RUN_ROWS)
-        self._run_bounds = np.arange(runs + 1) * self.n_tiles // runs
+        runs = -(-len(self._included) // run_rows)
+        self._bounds = np.arange(runs + 1) * len(self._included) // runs
+        self._run_starts = np.append(self._included[self._bounds[:-1]], self.n_tiles)
+        self._run_starts[0] = 0
+        in_memory = self.n_tiles <= pool_rows
+        self._pool_count = 1 if in_memory else -(-runs // (pool_rows // run_rows))
+        self._check_shares()
         self._kept: list[Tensor] | None = None
-        if self.n_tiles <= pool_rows:
+        if in_memory:
             self._kept = [self._read(i, np.arange(self.n_tiles)) for i in range(len(arrays))]
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -250,11 +269,12 @@ class TileStream:
         if self._kept is not None:
             yield from self._kept[array].split(BLOCK_ROWS)
             return
-        rows = np.split(np.arange(self.n_tiles), range(BLOCK_ROWS, self.n_tiles, BLOCK_ROWS))
+        size = _block_rows(self._width(array))
+        rows = np.split(np.arange(self.n_tiles), range(size, self.n_tiles, size))
         yield from _read_ahead(lambda block: self._read(array, block), rows)
 
     def _from_memory(self, epoch: int, kept: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        order = self._random(epoch).permutation(self.n_tiles)
+        order = self._random(epoch).permutation(self._included)
         for rows in self._batches(order):
             chosen = torch.from_numpy(rows).to(self._device)
             yield chosen, [tensor.index_select(0, chosen) for tensor in kept]
@@ -269,10 +289,10 @@ class TileStream:
     def _pools(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Row numbers of each pool in random order."""
         random = self._random(epoch)
-        bounds = self._run_bounds
+        bounds = self._bounds
         runs = random.permutation(len(bounds) - 1)
-        for chosen in np.array_split(runs, -(-len(runs) // max(1, self._pool_rows // RUN_ROWS))):
-            rows = [np.arange(bounds[run], bounds[run + 1]) for run in chosen]
+        for chosen in np.array_split(runs, self._pool_count):
+            rows = [self._included[bounds[run] : bounds[run + 1]] for run in chosen]
             yield random.permutation(np.concatenate(rows))
 
     def _batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -295,8 +315,8 @@ class TileStream:
         positions = np.argsort(order)
         ascending = order[positions]
         found: NDArray[np.float32] | None = None
-        for run in np.unique(np.searchsorted(self._run_bounds, order, side="right") - 1):
-            start, stop = self._run_bounds[run : run + 2].tolist()
+        for run in np.unique(np.searchsorted(self._run_starts, order, side="right") - 1):
+            start, stop = self._run_starts[run : run + 2].tolist()
             first, last = np.searchsorted(ascending, [start, stop])
             values = rows[start:stop][ascending[first:last] - start]
             values = values if transform is None else transform(values)
@@ -309,13 +329,26 @@ class TileStream:
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, epoch])
 
-    def _check(self) -> None:
+    def _width(self, array: int) -> int:
+        """Length of an array's rows as batches give them."""
+        rows, transform = self._arrays[array], self._transforms[array]
+        return rows.shape[1] if transform is None else transform(rows[:1]).shape[1]
+
+    def _check_rows(self) -> None:
         if any(array.shape[0] != self.n_tiles for array in self._arrays):
             raise TrainingError(
                 "All sources must describe the same tiles, "
                 f"but they have {[array.shape[0] for array in self._arrays]} rows."
             )
-        smallest = self.n_tiles // max(1, -(-self.n_tiles // self._batch_size))
+
+    def _check_shares(self) -> None:
+        count, size = len(self._included), self._batch_size
+        smallest = count // max(1, -(-count // size))
+        if self._pool_count > 1:
+            runs = len(self._bounds) - 1
+            pool = (runs // self._pool_count) * int(np.diff(self._bounds).min())
+            # A pool of one tile more than a batch gives two halves.
+            smallest = min(pool, (size + 1) // 2)
         if smallest < distributed.world_size():
             raise TrainingError(
                 f"Batches of {smallest} tiles cannot be shared by {distributed.world_size()} "

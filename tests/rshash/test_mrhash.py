@@ -10,6 +10,7 @@ from rshash.checkpoints import Checkpoint
 from rshash.errors import CheckpointError, CodeError, FeatureError, TrainingError
 from rshash.evaluation import mean_average_precision
 from rshash.features import make_extractor
+from rshash.hashing import Hashing
 from rshash.mrhash import MrHashTraining, train_mrhash
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
 from rshash.pixels import TilePixels
@@ -145,6 +146,25 @@ def test_training_stops_early_where_held_out_tiles_gain_nothing() -> None:
     settings = replace(SMALL, hashing_epochs=200, patience=3)
     losses = train_mrhash(sources, settings).losses["hashing"]
     assert 4 <= len(losses) < 200
+
+
+def test_held_out_tiles_leave_no_batch_empty() -> None:
+    sources = make_places(200)[:2]
+    settings = replace(QUICK, batch_size=2, hashing_epochs=3, patience=3)
+    assert np.isfinite(train_mrhash(sources, settings).losses["hashing"]).all()
+
+
+def test_held_out_tiles_are_not_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = make_places(200)[:2]
+    seen, whole = [], Hashing.loss
+
+    def loss(self: Hashing, arrays: list[torch.Tensor], *others: torch.Tensor) -> torch.Tensor:
+        seen.append(len(arrays[0]))
+        return whole(self, arrays, *others)
+
+    monkeypatch.setattr(Hashing, "loss", loss)
+    train_mrhash(sources, replace(QUICK, hashing_epochs=3, patience=3))
+    assert sum(seen) == 3 * 180
 
 
 def test_codes_are_learned_from_pixels() -> None:

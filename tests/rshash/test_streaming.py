@@ -17,7 +17,8 @@ def numbered(n: int, d: int = 2) -> np.ndarray:
 
 
 def stream(arrays, batch_size=100, seed=0, pool_rows=1024, **keywords) -> TileStream:
-    return TileStream(arrays, batch_size, seed=seed, device=CPU, pool_rows=pool_rows, **keywords)
+    pool_bytes = 4 * pool_rows * sum(array.shape[1] for array in arrays)
+    return TileStream(arrays, batch_size, seed=seed, device=CPU, pool_bytes=pool_bytes, **keywords)
 
 
 def order(tiles: TileStream, epoch: int) -> list[int]:
@@ -41,6 +42,48 @@ def test_every_row_comes_once_an_epoch(n, batch_size, pool_rows, epoch) -> None:
         np.testing.assert_array_equal(b.numpy(), second[rows.numpy()])
         seen += rows.tolist()
     assert sorted(seen) == list(range(n))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 3000),
+    share=st.floats(0, 1),
+    batch_size=st.integers(1, 300),
+    pool_rows=st.integers(1, 4000),
+)
+def test_rows_that_are_left_out_never_come_in_an_epoch(n, share, batch_size, pool_rows) -> None:
+    array = numbered(n)
+    left_out = np.random.default_rng(n).permutation(n)[: int(share * (n - 1))]
+    tiles = stream([array], batch_size, pool_rows=pool_rows, left_out=left_out)
+    seen = []
+    for rows, (values,) in tiles.epoch(1):
+        assert 1 <= len(rows) <= batch_size
+        np.testing.assert_array_equal(values.numpy(), array[rows.numpy()])
+        seen += rows.tolist()
+    assert sorted(seen) == sorted(set(range(n)) - set(left_out.tolist()))
+    np.testing.assert_array_equal(torch.cat(list(tiles.in_order())).numpy(), array)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 3000),
+    held_out=st.integers(0, 500),
+    batch_size=st.integers(2, 40),
+    pool_rows=st.integers(1, 4000),
+    processes=st.integers(2, 4),
+)
+def test_no_process_gets_an_empty_share(n, held_out, batch_size, pool_rows, processes) -> None:
+    left_out = np.random.default_rng(n).permutation(n)[: min(held_out, n // 2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rshash.distributed.world_size", lambda: processes)
+        patch.setattr("rshash.distributed.rank", lambda: processes - 1)
+        try:
+            tiles = stream([numbered(n)], batch_size, pool_rows=pool_rows, left_out=left_out)
+        except TrainingError:
+            # Half a batch is enough for all, wherever a batch is.
+            assert min(batch_size // 2, (n - len(left_out)) // 2) < processes
+            return
+        assert all(len(rows) for rows, _ in tiles.epoch(1))
 
 
 @pytest.mark.parametrize("pool_rows", [1024, 1 << 16], ids=["streamed", "in memory"])
@@ -90,6 +133,29 @@ def test_memory_stays_bounded_by_two_pools() -> None:
         assert rows.read - given <= 2 * 2048
     assert rows.read == 20_000
     assert rows.largest <= 512
+
+
+def test_pools_of_long_rows_are_bounded_by_their_size() -> None:
+    rows = Counted(numbered(2000, 1 << 12))
+    size = 4 << 12
+    tiles = TileStream([rows], 8, seed=0, device=CPU, pool_bytes=100 * size)
+    given, spreads = 0, []
+    for batch, _ in tiles.epoch(1):
+        given += len(batch)
+        spreads.append(int(np.ptp(batch.numpy())))
+        assert rows.read - given <= 2 * 100
+    assert given == 2000
+    assert rows.largest <= 7
+    assert min(spreads) > 200
+
+
+def test_a_pool_is_as_large_as_what_the_rows_become() -> None:
+    rows = Counted(numbered(5000, 64))
+    narrowed = [lambda block: block[:, :1].astype(np.float32)]
+    tiles = TileStream([rows], 100, seed=0, device=CPU, transforms=narrowed, pool_bytes=5000 * 4)
+    read = rows.read
+    order(tiles, 1), order(tiles, 2)
+    assert rows.read == read
 
 
 def test_small_arrays_are_read_once() -> None:
