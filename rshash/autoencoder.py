@@ -76,7 +76,7 @@ def train_autoencoder(
             with autocast(run.device):
                 latent = autoencoder(sources[0])
                 loss = autoencoder.reconstruction_loss(latent, sources, PRIMARY_WEIGHT)
-            optimise(loss, optimiser, autoencoder)
+            optimise(loss, optimiser, autoencoder, len(rows))
             total += loss.detach() * len(rows)
             seen += len(rows)
         return float(total) / seen

@@ -77,15 +77,20 @@ def barrier() -> None:
         dist.barrier()
 
 
-def average_gradients(module: nn.Module) -> None:
-    """Replaces the gradients of a module by their means over the processes."""
+def average_gradients(module: nn.Module, weight: float = 1.0) -> None:
+    """Replaces the gradients of a module by their means over the processes.
+
+    Args:
+        module: Has gradients of the same parameters in all processes.
+        weight: What this process's gradients count: tiles, where its loss is a mean over tiles.
+    """
     if not is_active():
         return
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([flat * weight, flat.new_full((1,), weight)])
     dist.all_reduce(flat)
-    flat /= world_size()
-    parts = flat.split([gradient.numel() for gradient in gradients])
+    parts = (flat[:-1] / flat[-1]).split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 

@@ -106,11 +106,19 @@ def run_epochs(
     module.eval()
 
 
-def optimise(loss: Tensor, optimiser: Optimizer, module: nn.Module) -> None:
-    """One step down a loss's gradient, averaged over the processes that train together."""
+def optimise(loss: Tensor, optimiser: Optimizer, module: nn.Module, n_tiles: int = 1) -> None:
+    """One step down a loss's gradient, averaged over the processes that train together.
+
+    Args:
+        loss: Of this process's share of a batch.
+        optimiser: Takes the step.
+        module: What is optimised.
+        n_tiles: Tiles that the loss is the mean of, by which the processes' gradients count.
+            Together they are then those of the whole batch; without it all shares count the same.
+    """
     optimiser.zero_grad()
     loss.backward()
-    distributed.average_gradients(module)
+    distributed.average_gradients(module, n_tiles)
     optimiser.step()
 
 

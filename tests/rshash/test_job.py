@@ -149,24 +149,65 @@ with distributed.process_group():
 """
 
 
-def test_processes_share_every_batch_and_end_with_the_same_weights(tmp_path: Path) -> None:
+def run_together(program: str, folder: Path) -> list[dict[str, np.ndarray]]:
+    """What each of two processes of a program leaves in its .npz file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-c", RANK, str(tmp_path)]
+    command = [sys.executable, "-c", program, str(folder)]
     running = [
         subprocess.Popen(command, env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
     assert [process.wait(120) for process in running] == [0, 0]
-    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    return [np.load(folder / f"{rank}.npz") for rank in (0, 1)]
+
+
+def test_processes_share_every_batch_and_end_with_the_same_weights(tmp_path: Path) -> None:
+    first, second = run_together(RANK, tmp_path)
     np.testing.assert_array_equal(first["weights"], second["weights"])
     np.testing.assert_array_equal(first["loss"], [0.5, 0.5])
     np.testing.assert_array_equal(second["loss"], [0.5, 0.5])
     assert (np.abs(first["sizes"] - second["sizes"]) <= 1).all()
     rows = np.sort(np.concatenate([first["rows"], second["rows"]]))
     np.testing.assert_array_equal(rows, np.repeat(np.arange(101), 2))
+
+
+GRADIENTS = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from torch import nn
+from rshash import distributed
+from rshash.streaming import TileStream
+from rshash.training import optimise
+with distributed.process_group():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    features = np.random.default_rng(0).normal(size=(15, 4)).astype(np.float32)
+    stream = TileStream([features], 5, seed=0, device=torch.device("cpu"))
+    optimiser = torch.optim.SGD(module.parameters(), 0.5)
+    sizes, gradients = [], []
+    for rows, (x,) in stream.epoch(1):
+        loss = (module(x.double()) - x).square().mean()
+        optimise(loss, optimiser, module, len(rows))
+        sizes.append(len(rows))
+        gradients.append(torch.cat([p.grad.flatten() for p in module.parameters()]).numpy().copy())
+    np.savez(Path(sys.argv[1]) / f"{distributed.rank()}.npz", sizes=sizes, gradients=gradients)
+"""
+
+
+def test_gradients_of_uneven_shares_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    first, second = run_together(GRADIENTS, tmp_path)
+    assert (first["sizes"].tolist(), second["sizes"].tolist()) == ([3, 3, 3], [2, 2, 2])
+    np.testing.assert_array_equal(first["gradients"], second["gradients"])
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    subprocess.run([sys.executable, "-c", GRADIENTS, str(alone)], check=True, timeout=120)
+    expected = np.load(alone / "0.npz")
+    assert expected["sizes"].tolist() == [5, 5, 5]
+    np.testing.assert_allclose(first["gradients"], expected["gradients"], rtol=1e-12, atol=1e-15)
 
 
 def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
