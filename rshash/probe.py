@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,10 +14,12 @@ from rshash.hashing import Hashing
 from rshash.neighbours import joined_directions, nearest
 from rshash.pixels import TilePixels
 from rshash.sources import ScaledSources, take_rows
+from rshash.streaming import POOL_BYTES
 
 QUERIES = 512
 TILES = 4096
 NEIGHBOURS = 20
+_BATCH = 64
 
 
 class Probe:
@@ -39,9 +43,12 @@ class Probe:
         rows = rows[: self._count + TILES]
         self.held_out = np.sort(rows[: self._count])
         features = sources.take(rows, device)
-        self._inputs = features[0]
-        if pixels is not None:
-            self._inputs = torch.as_tensor(take_rows(pixels.rows, rows), device=device)
+        self._rows, self._pixels, self._device = rows, pixels, device
+        self._kept: Tensor | None = None
+        if pixels is None:
+            self._kept = features[0]
+        elif 4 * len(rows) * pixels.rows.shape[1] <= POOL_BYTES:
+            self._kept = torch.as_tensor(take_rows(pixels.rows, rows), device=device)
         directions = joined_directions(features)
         held_out, others = slice(self._count), slice(self._count, None)
         count = len(rows) - self._count
@@ -58,7 +65,7 @@ class Probe:
 
     def judge(self, hashing: Hashing) -> float:
         """Mean average precision with which the held-out tiles' codes find their neighbours."""
-        outputs = [hashing.outputs([inputs]) for inputs in self._inputs.split(64)]
+        outputs = [hashing.outputs([inputs]) for inputs in self._inputs()]
         codes = pack(torch.cat(outputs).float().cpu().numpy())
         return mean_average_precision(
             codes[: self._count],
@@ -66,3 +73,13 @@ class Probe:
             codes[self._count :],
             self._relevant,
         )
+
+    def _inputs(self) -> Iterator[Tensor]:
+        """What `Hashing.outputs` takes, batch by batch; pixels are read where they do not fit."""
+        if self._kept is not None:
+            yield from self._kept.split(_BATCH)
+            return
+        assert self._pixels is not None
+        for rows in np.split(self._rows, range(_BATCH, len(self._rows), _BATCH)):
+            pixels = np.concatenate([self._pixels.rows[row : row + 1] for row in rows])
+            yield torch.as_tensor(pixels, device=self._device)

@@ -189,6 +189,18 @@ def test_codes_are_learned_from_pixels() -> None:
         train_mrhash([extractor(tiles)[1:]], settings, pixels=pixels)
 
 
+def test_held_out_tiles_that_do_not_fit_in_memory_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiles = np.random.default_rng(0).uniform(0, 0.4, (80, 2, 8, 8)).astype(np.float32)
+    extractor = make_extractor({"kind": "mosaiks", "bands": ["red", "nir"], "features": 16})
+    pixels = TilePixels(tiles.reshape(80, -1), tiles.shape[1:], extractor)
+    settings = replace(QUICK, patience=2)
+    kept = train_mrhash([extractor(tiles)], settings, pixels=pixels)
+    monkeypatch.setattr("rshash.probe.POOL_BYTES", 0)
+    assert_equal(train_mrhash([extractor(tiles)], settings, pixels=pixels), kept)
+
+
 def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
     primary, secondary, _ = make_places(120)
     with pytest.raises(TrainingError, match=r"120 tiles are too few for 64 clusters.* 128 tiles"):
