@@ -31,7 +31,6 @@ from scipy.ndimage import gaussian_filter
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.encoding import encode_observations
-from data_catalog.feature_cache import BATCH_TILES
 from data_catalog.grid import Tile, Zone, footprints
 from data_catalog.segments import BLOCK_ROWS, stage_pixels, write_block
 from data_catalog.sensors import get_sensor
@@ -91,8 +90,7 @@ def make_model(extractor: FrozenExtractor) -> Model:
 
 
 def bare_forward(extractor: FrozenExtractor, tiles: int) -> Callable[[], None]:
-    on_gpu = extractor.device.type == "cuda"
-    size = min(extractor.gpu_batch_size if on_gpu else extractor.batch_size, BATCH_TILES)
+    size = extractor.tiles_at_once
     side = SIZE // get_sensor(SENSOR).resolution
     pixels = torch.rand(min(size, tiles), len(extractor.bands), side, side) * 0.3
     inputs = extractor.prepare(pixels.to(extractor.device))

@@ -31,7 +31,9 @@ from data_catalog.observations import current_observations, read_tiles
 from rshash.features import Extractor
 from rshash.streaming import FeatureFile
 
-BATCH_TILES = 128
+BATCH_TILES = 32
+"""Of larger batches the memory is mapped afresh for each, which takes longer than reading it."""
+
 SAVE_TILES = 4096
 """A run that is cut off loses the features of this many tiles at the most."""
 
@@ -221,8 +223,9 @@ class _Cached:
         for segment, at in self._by_segment(np.arange(len(self.rows))):
             at = at[~segment.holds(self.rows[at])]
             at = at[np.argsort(self.rows[at])]
-            for start in range(0, len(at), BATCH_TILES):
-                yield segment, at[start : start + BATCH_TILES]
+            size = max(BATCH_TILES, self.extractor.tiles_at_once)
+            for start in range(0, len(at), size):
+                yield segment, at[start : start + size]
 
     def complete(self) -> NDArray[np.bool_]:
         """Which observations have features without NaN."""

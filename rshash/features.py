@@ -61,6 +61,10 @@ class Extractor(Protocol):
     def components(self) -> int | None:
         """Principal components to whiten its vectors to before learning; None: do not whiten."""
 
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles that it computes best at once, where it runs now."""
+
     def spec(self) -> dict[str, Any]:
         """Its description as JSON, free of paths."""
 
@@ -161,6 +165,11 @@ class FrozenExtractor:
         self.network.to(self.device).to(memory_format=layout)
         return self
 
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles in a batch of the network on its device."""
+        return self.gpu_batch_size if self.device.type == "cuda" else self.batch_size
+
     def spec(self) -> dict[str, Any]:
         """Its description as JSON, free of paths."""
         return copy.deepcopy(self._spec)
@@ -177,7 +186,7 @@ class FrozenExtractor:
                 f"with the bands {', '.join(self.bands)}, but found shape {tiles.shape}."
             )
         on_gpu = self.device.type == "cuda"
-        size = self.gpu_batch_size if on_gpu else self.batch_size
+        size = self.tiles_at_once
         features = torch.empty(len(tiles), self.dimensions, device=self.device)
         with torch.inference_mode():
             for start in range(0, len(tiles), size):

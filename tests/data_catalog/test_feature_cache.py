@@ -31,7 +31,7 @@ WORLD = World(tiles=3)
 class MeanBrightness:
     """An extractor that counts what it is asked for; one tile has no features."""
 
-    id, bands, dimensions = "mean", ("red", "green"), 2
+    id, bands, dimensions, tiles_at_once = "mean", ("red", "green"), 2, 1
 
     def __init__(self) -> None:
         self.asked = 0
