@@ -84,11 +84,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keeps all other processes and threads that lock the same file out while it lasts."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keeps all other processes and threads that lock the same file out while it lasts.
+
+    Raises:
+        BlockingIOError: One of them has locked it, and this one is not to wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

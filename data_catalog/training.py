@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from data_catalog.models import publish_training
 from data_catalog.observations import current_observations
 from data_catalog.pixel_rows import PixelRows
 from data_catalog.segments import collection_of, segment_index
+from data_catalog.training_folders import reserved
 from rshash.ahcl import AhclSettings, AhclTraining, check_labelled_tiles
 from rshash.checkpoints import fingerprint
 from rshash.features import Extractor
@@ -73,6 +75,14 @@ class TileTraining:
     def folder(self) -> Path:
         """Where its state is kept until it is published: the same for the same training."""
         return self.catalogue.root / ".cache" / "training" / self._identity()
+
+    def reserved(self) -> AbstractContextManager[None]:
+        """A context in which no other run has this training, for `run` and `publish`.
+
+        Raises:
+            TrainingError: Another run has it.
+        """
+        return reserved(self.folder)
 
     def run(
         self, progress: ReportProgress | None = None, processes: int = 1

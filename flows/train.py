@@ -48,11 +48,12 @@ def learn(parameters: TrainParameters) -> str:
     """Learns a model from cached features and publishes it with all that learning gave."""
     catalogue = Catalogue.open(parameters.catalog)
     training = _plan(catalogue, parameters)
-    for stage, epoch in saved_epochs(training.folder).items():
-        print(f"  resuming after epoch {epoch} of stage {stage}", file=sys.stderr)
-    with EpochProgress("learn") as progress:
-        learned = training.run(progress.show, parameters.processes)
-    model_id = training.publish(learned)
+    with training.reserved():
+        for stage, epoch in saved_epochs(training.folder).items():
+            print(f"  resuming after epoch {epoch} of stage {stage}", file=sys.stderr)
+        with EpochProgress("learn") as progress:
+            learned = training.run(progress.show, parameters.processes)
+        model_id = training.publish(learned)
     _report(catalogue, model_id, training, learned)
     return model_id
 
@@ -127,7 +128,8 @@ def train(parameters: TrainParameters) -> str:
         FeatureError: There is no such feature extractor.
         LabelError: There are no such labels, or they are no good.
         SourceError: Land cover is asked for that the source catalogue does not have.
-        TrainingError: There are no tiles, or too few for the number of clusters.
+        TrainingError: There are no tiles, too few for the number of clusters, or the same training
+            runs already.
     """
     check_train(parameters)
     sensors = training_sensors(parameters)
