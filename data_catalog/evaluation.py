@@ -85,6 +85,19 @@ def evaluate_codes(
     return _with_flips(report, table, before)
 
 
+def check_coded(catalogue: Catalogue, model_id: str) -> None:
+    """Refuses a model without codes.
+
+    Raises:
+        QueryError: None are published.
+    """
+    if not catalogue.item_ids(collection_of(model_id)):
+        raise QueryError(
+            f"No codes of model {model_id} are published in {catalogue.root}: "
+            "make them with `rshash rehash`, or name another model with --model."
+        )
+
+
 def _drawn_note(tiles: int) -> list[str]:
     return [f"Of {tiles:,} tiles {MOST_TILES:,} were drawn."] if tiles > MOST_TILES else []
 
@@ -111,12 +124,8 @@ def _coded_tiles(
 
 def _published(catalogue: Catalogue, model_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A model's published rows by tile ID, and those of the versions before."""
+    check_coded(catalogue, model_id)
     items = catalogue.items(collection_of(model_id))
-    if not items:
-        raise QueryError(
-            f"No codes of model {model_id} are published in {catalogue.root}: "
-            "make them with `rshash rehash`."
-        )
     older = [
         catalogue.item(collection_of(model_id), Path(str(link.target)).stem)
         for item in items

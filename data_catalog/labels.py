@@ -175,8 +175,8 @@ class _Table:
             sizes = sorted({tile_id.partition("-")[0] for tile_id in known})
             raise LabelError(
                 f"{self.row(unknown[0])} is not among the catalogue's {len(known)} tiles "
-                f"({', '.join(sizes) or 'none'}), nor are {len(unknown) - 1} other rows' tiles: "
-                "ingest their area, or take these rows out."
+                f"({', '.join(sizes) or 'none'}); {len(unknown)} of {len(self.tile_ids)} rows have "
+                "such tiles: ingest their area, or take these rows out."
             )
 
     def first_rows(self, contents: Sequence[Any]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_catalog.areas import parse_area
 from data_catalog.catalogue import MODELS, Catalogue
+from data_catalog.evaluation import check_coded
 from data_catalog.grid import parse_tile_id, tiles_covering
 from data_catalog.labels import load_labels
 from data_catalog.observations import current_observations
@@ -16,7 +17,7 @@ from flows.parameters import (
     RehashParameters,
     TrainParameters,
 )
-from rshash.errors import ModelError, TrainingError
+from rshash.errors import ModelError, RshashError, TrainingError
 from rshash.job import check_processes
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
 
@@ -89,9 +90,15 @@ def check_evaluate(parameters: EvaluateParameters) -> None:
     Raises:
         CatalogueError: There is no catalogue, or no such model in it.
         LabelError: There are no such labels, or they are no good.
+        QueryError: The model has no codes.
+        RshashError: The report's folder is a file.
     """
     catalogue = Catalogue.open(parameters.catalog)
-    model = catalogue.item(MODELS, catalogue.model_id(parameters.model)).properties
+    model_id = catalogue.model_id(parameters.model)
+    model = catalogue.item(MODELS, model_id).properties
+    check_coded(catalogue, model_id)
+    if parameters.output is not None and parameters.output.is_file():
+        raise RshashError(f"--output {parameters.output} is a file: name a folder for the report.")
     if parameters.labels is not None and not parameters.land_cover:
         tiles = known_tiles(catalogue, model["rshash:sensor"], model["rshash:tile_size"])
         source = label_source(catalogue, parameters)

@@ -12,7 +12,7 @@ from data_catalog.sensors import get_sensor
 from data_catalog.training import known_tiles
 from flows.parameters import PSEUDO, LabelParameters, TrainParameters
 from rshash.ahcl import AhclSettings
-from rshash.errors import LabelError
+from rshash.errors import FeatureError, LabelError
 from rshash.features import Extractor, make_extractor
 from rshash.labels import TileLabels
 from rshash.mrhash_settings import MrHashSettings
@@ -38,7 +38,11 @@ def extractors_for(parameters: TrainParameters) -> dict[str, Extractor]:
 
 def extractor_for(parameters: TrainParameters, sensor: str) -> Extractor:
     """The feature extractor of one sensor; raises as `extractors_for` does."""
-    return make_extractor(_extractor_spec(parameters, sensor))
+    spec = _extractor_spec(parameters, sensor)
+    try:
+        return make_extractor(spec)
+    except FeatureError as error:
+        raise FeatureError(f"No feature extractor for {sensor}: {error}") from error
 
 
 def settings_for(
