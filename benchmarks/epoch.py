@@ -1,9 +1,10 @@
 """How fast is an epoch of MrHash's hashing stage from cached features?
 
 The same network and loss are trained by rshash and by plain loops over a torch DataLoader, with
-Adam and batches of 128: over tensors in memory that are scaled already, and over a cache on disk
-whose rows are read and scaled one by one. All take turns; the best epoch of each counts. The time
-of an epoch is taken apart too: giving out batches alone, and computing on one batch alone.
+Adam, batches of 128 and float32: over the cached features on disk, whose rows are read and scaled
+one by one, and over tensors in memory that are scaled already. What mixed precision alone gives the
+plain loop is shown too. All take turns; the best epoch of each counts. The time of an epoch is
+taken apart: giving out batches alone, and computing on one batch alone.
 
     python benchmarks/epoch.py --tiles 9000 --threads 1
 """
@@ -15,13 +16,16 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from rshash import hashing
 from rshash.autoencoder import MultiSourceAutoencoder
 from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
@@ -103,7 +107,9 @@ def ours(work: Workload, epochs: int) -> float:
     return max(rates)
 
 
-def plain(work: Workload, data: Dataset, workers: int, epochs: int) -> float:
+def plain(
+    work: Workload, data: Dataset, workers: int, epochs: int, mixed_precision: bool = False
+) -> float:
     loader = DataLoader(
         data, PLAIN_BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
     )
@@ -123,7 +129,10 @@ def plain(work: Workload, data: Dataset, workers: int, epochs: int) -> float:
             optimiser.step()
             total += loss.item()
 
-    return fastest(epoch, work.tiles, epochs)
+    if mixed_precision:
+        return fastest(epoch, work.tiles, epochs)
+    with patch.object(hashing, "autocast", lambda device: nullcontext()):
+        return fastest(epoch, work.tiles, epochs)
 
 
 def fastest(job: Callable[[], object], tiles: int, repeats: int) -> float:
@@ -160,10 +169,11 @@ def measure(work: Workload, rounds: int, epochs: int) -> dict[str, float]:
     disk = CachedRows(work.paths, work.scalings)
     methods: dict[str, Callable[[], float]] = {
         "rshash": lambda: ours(work, epochs),
-        "DataLoader, tensors, 0 workers": lambda: plain(work, memory, 0, epochs),
-        "DataLoader, tensors, 2 workers": lambda: plain(work, memory, 2, epochs),
         "DataLoader, cache on disk, 0 workers": lambda: plain(work, disk, 0, epochs),
         "DataLoader, cache on disk, 2 workers": lambda: plain(work, disk, 2, epochs),
+        "DataLoader, tensors, 0 workers": lambda: plain(work, memory, 0, epochs),
+        "DataLoader, tensors, 2 workers": lambda: plain(work, memory, 2, epochs),
+        "DataLoader, tensors, mixed precision": lambda: plain(work, memory, 0, epochs, True),
     }
     best = dict.fromkeys(methods, 0.0)
     for _ in range(rounds):

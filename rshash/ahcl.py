@@ -342,7 +342,7 @@ class _Iterations:
                     if self._is_single
                     else nn.functional.binary_cross_entropy_with_logits(logits, classes)
                 )
-                optimise(loss, self.optimiser, learning)
+                optimise(loss, self.optimiser, learning, len(rows))
                 losses.append(loss.detach())
                 sizes.append(len(rows))
         return float(np.average(torch.stack(losses).cpu().numpy(), weights=sizes))

@@ -117,11 +117,9 @@ def train_hashing(
         total = torch.zeros((), device=run.device)
         seen = 0
         for rows, arrays in stream.epoch(epoch):
-            if probe is not None:
-                rows, arrays = probe.left_in(rows, arrays)
             given = None if latent is None else latent[rows]
             loss = hashing.loss(arrays, target[rows], given)
-            optimise(loss, optimiser, hashing)
+            optimise(loss, optimiser, hashing, len(rows))
             total += loss.detach() * len(rows)
             seen += len(rows)
         return float(total) / seen
@@ -136,7 +134,7 @@ def train_hashing(
         schedule=_schedule(settings, optimiser),
         criterion=None if probe is None else lambda: probe.judge(hashing),
         patience=settings.patience or settings.hashing_epochs,
-        n_tiles=stream.n_tiles,
+        n_tiles=stream.n_tiles - (0 if probe is None else len(probe.held_out)),
     )
     return hashing.targets(latent, stream)
 

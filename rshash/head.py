@@ -12,7 +12,7 @@ class Dropout(nn.Dropout):
     """Dropout that draws eight values from one random number.
 
     On a CPU drawing them one by one takes as long as the layers beside it. The share is rounded to
-    1/256.
+    1/256, at most 255/256.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -20,10 +20,11 @@ class Dropout(nn.Dropout):
         if not self.training or self.p == 0:
             return values
         count = values.numel()
+        dropped = min(round(self.p * 256), 255)
         numbers = torch.empty(-(-count // 8), dtype=torch.int64, device=values.device)
         numbers.random_(-(2**63), None)
-        kept = numbers.view(torch.uint8)[:count].view(values.shape) >= round(self.p * 256)
-        return values * (kept.to(values.dtype) / (1 - round(self.p * 256) / 256))
+        kept = numbers.view(torch.uint8)[:count].view(values.shape) >= dropped
+        return values * (kept.to(values.dtype) / (1 - dropped / 256))
 
 
 class HashHead(nn.Module):

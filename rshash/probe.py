@@ -59,10 +59,6 @@ class Probe:
         self._relevant = np.zeros((count, self._count), np.bool_)
         self._relevant[found.cpu().numpy(), np.arange(self._count)[:, None]] = True
 
-    def left_in(self, rows: Tensor, arrays: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """A batch of the stream as it is: the held-out tiles are not in it."""
-        return rows, arrays
-
     def judge(self, hashing: Hashing) -> float:
         """Mean average precision with which the held-out tiles' codes find their neighbours."""
         outputs = [hashing.outputs([inputs]) for inputs in self._inputs()]
