@@ -104,10 +104,17 @@ class EpochProgress:
             self._bars.close()
             self._stage = epoch.stage
             self._bar = self._bars.enter_context(
-                Progress(f"{self._title}: {epoch.stage}", epoch.epochs, "epochs")
+                Progress(
+                    f"{self._title}: {epoch.stage}",
+                    epoch.epochs,
+                    "parts" if epoch.loss is None else "epochs",
+                )
             )
-        rate = f", {epoch.tiles_per_second:,.0f} tiles/s" if epoch.tiles_per_second else ""
-        self._bar.show(epoch.epoch, epoch.epochs, f"loss {epoch.loss:.3g}{rate}")
+        notes = [
+            *([] if epoch.loss is None else [f"loss {epoch.loss:.3g}"]),
+            *([f"{epoch.tiles_per_second:,.0f} tiles/s"] if epoch.tiles_per_second else []),
+        ]
+        self._bar.show(epoch.epoch, epoch.epochs, ", ".join(notes))
 
     def __exit__(
         self,

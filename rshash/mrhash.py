@@ -7,6 +7,7 @@ source alone learns codes that keep those labels.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +28,15 @@ from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
 from rshash.kmeans import kmeans
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
-from rshash.neighbours import extended_embedding, joined_directions, neighbour_embedding
+from rshash.neighbours import (
+    Directions,
+    extended_embedding,
+    joined_directions,
+    neighbour_embedding,
+)
 from rshash.pixels import PixelBackbone, TilePixels
 from rshash.probe import Probe
-from rshash.progress import ReportProgress
+from rshash.progress import Progress, ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
 from rshash.sources import ScaledSources, take_rows
 from rshash.streaming import Rows, TileStream, Transform
@@ -185,10 +191,20 @@ class _Stages:
             latent = neighbour_embedding(references, self._settings.latent)
             if len(latent) == self._sources.n_tiles:
                 return latent
-            further = (joined_directions(block) for block in self._sources.blocks(device))
-            return torch.cat([extended_embedding(rows, references, latent) for rows in further])
+            return self._extended(references, latent)
 
         return self._kept("latent", compute)
+
+    def _extended(self, references: Directions, latent: Tensor) -> Tensor:
+        run, count = self._run, self._sources.block_count
+        found = []
+        for number, block in enumerate(self._sources.blocks(run.device), 1):
+            started = time.perf_counter()
+            found.append(extended_embedding(joined_directions(block), references, latent))
+            if run.progress is not None and distributed.is_main():
+                rate = len(found[-1]) / (time.perf_counter() - started)
+                run.progress(Progress("neighbours", number, count, tiles_per_second=rate))
+        return torch.cat(found)
 
     def _centres(self, autoencoder: MultiSourceAutoencoder | None, latent: Tensor | None) -> Tensor:
         """Centres of the clusters of the latent space, float (K, latent)."""

@@ -32,6 +32,11 @@ class ScaledSources:
         """Lengths of the scaled vectors."""
         return [scaling.dimensions for scaling in self.scalings]
 
+    @property
+    def block_count(self) -> int:
+        """The number of `blocks`."""
+        return -(-self.n_tiles // BLOCK_ROWS)
+
     def blocks(self, device: torch.device) -> Iterator[list[Tensor]]:
         """Consecutive tiles' scaled features, float32 (m, d_s) for each source."""
         for parts in zip(*(blocks(a, BLOCK_ROWS) for a in self.arrays), strict=True):

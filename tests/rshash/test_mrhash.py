@@ -136,7 +136,12 @@ def test_it_trains_with_one_source_and_with_gaps_in_the_second(gap: str) -> None
 def test_more_tiles_than_the_graph_takes_follow_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     primary, secondary, labels = make_places()
     monkeypatch.setattr("rshash.mrhash.REFERENCE_TILES", 150)
-    training = train_mrhash([primary[60:], secondary[60:]], SMALL)
+    monkeypatch.setattr("rshash.sources.BLOCK_ROWS", 64)
+    told: list[Progress] = []
+    training = train_mrhash([primary[60:], secondary[60:]], SMALL, progress=told.append)
+    parts = [step for step in told if step.stage == "neighbours"]
+    assert [step.epoch for step in parts] == list(range(1, parts[0].epochs + 1))
+    assert parts[0].epochs == -(-(len(primary) - 60) // 64)
     words = training.encode_features(primary)
     assert mean_average_precision(words[:60], labels[:60], words[60:], labels[60:]) > 0.75
 
