@@ -18,13 +18,14 @@ from safetensors.torch import save_file
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of, published_table
-from data_catalog.errors import CatalogueError
+from data_catalog.errors import CatalogueError, QueryError
 from data_catalog.models import load_model
 from data_catalog.query import open_codes
 from flows import cli
-from flows.checks import check_rehash, check_train
+from flows.checks import check_evaluate, check_rehash, check_train
 from flows.learning import extractor_for
 from flows.parameters import EvaluateParameters, RehashParameters, TrainParameters
+from rshash import distributed
 from rshash.errors import LabelError, RshashError
 
 TILES = sorted(tile.id for tile in WORLD.all_tiles)
@@ -45,6 +46,12 @@ def rehashed(catalog: str) -> tuple[Catalogue, Any]:
     catalogue = Catalogue.open(catalog)
     (item,) = catalogue.items(collection_of(published["item"].rsplit("-", 3)[0]))
     return catalogue, published_table(catalogue, item).set_index("tile_id")
+
+
+def state_of_trainings(catalogue: Catalogue) -> list[str]:
+    """What trainings left behind, beside the lock that they share."""
+    folder = catalogue.root / ".cache" / "training"
+    return [path.name for path in folder.iterdir() if path.name != ".lock"]
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -73,7 +80,7 @@ def test_a_model_learns_from_a_table_of_labels(catalog: str, tmp_path: Path) -> 
     codes = open_codes(catalogue)
     assert codes.model_id == model_id
     assert set(codes.similar(labelled[0], k=10)["tile_id"]) <= set(labelled[:15])
-    assert not list((catalogue.root / ".cache" / "training").iterdir())
+    assert state_of_trainings(catalogue) == []
 
 
 def test_a_table_of_other_tiles_is_refused_before_any_work(catalog: str, tmp_path: Path) -> None:
@@ -179,6 +186,36 @@ def test_codes_are_evaluated_without_labels(nights: Nights, tmp_path: Path) -> N
     assert "mean AP" not in found["figures"][0]
 
 
+def test_an_evaluation_that_cannot_be_is_refused(nights: Nights, catalog: str, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RshashError, match=r"--output .*file is a file"):
+        check_evaluate(EvaluateParameters(catalog=catalog, output=tmp_path / "file"))
+    codes = collection_of(nights.catalogue.model_id())
+    shutil.rmtree(Path(catalog) / codes)
+    with pytest.raises(QueryError, match="rshash rehash"):
+        check_evaluate(EvaluateParameters(catalog=catalog))
+
+
+def test_two_processes_learn_together(catalog: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.train import train
+
+    started = []
+
+    def launch(arguments: Any, processes: int, receive: Any) -> None:
+        started.append(processes)
+        real(arguments, processes, receive)
+
+    real = distributed.launch
+    monkeypatch.setattr(distributed, "launch", launch)
+    model_id = train(TrainParameters(catalog=catalog, clusters=4, bits=16, processes=2))
+    assert started == [2]
+    catalogue, table = rehashed(catalog)
+    assert catalogue.latest_model_id() == model_id
+    assert list(table.index) == TILES
+    assert table["code_0"].nunique() >= 4
+    assert state_of_trainings(catalogue) == []
+
+
 def test_the_extractor_is_tuned_from_pixels(catalog: str, tmp_path: Path) -> None:
     from flows.train import train
 
@@ -201,7 +238,6 @@ def test_a_killed_training_goes_on_and_gives_what_an_uninterrupted_one_gives(
     whole = tmp_path / "whole"
     shutil.copytree(catalog, whole)
     arguments = ["train", "--catalog", catalog, "--method", "ahcl", "--labels", "pseudo"]
-    arguments += ["--bits", "256"]
     program = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
     state = Path(catalog) / ".cache" / "training"
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
@@ -213,7 +249,7 @@ def test_a_killed_training_goes_on_and_gives_what_an_uninterrupted_one_gives(
     assert command(monkeypatch, *arguments) == 0
     shown = capsys.readouterr()
     assert "resuming after epoch" in shown.err
-    assert not list(state.iterdir())
+    assert state_of_trainings(Catalogue.open(catalog)) == []
     assert shown.out.strip() == train(
-        TrainParameters(catalog=str(whole), method="ahcl", labels="pseudo", bits=256)
+        TrainParameters(catalog=str(whole), method="ahcl", labels="pseudo")
     )
