@@ -26,7 +26,9 @@ class FeatureScaling:
 
     def __init__(self, mean: Features, projection: Features | None = None) -> None:
         self.mean = np.asarray(mean, np.float32)
-        self.projection = None if projection is None else np.asarray(projection, np.float32)
+        # Eigenvectors come by columns, but model files hold arrays by rows alone.
+        rows = None if projection is None else np.ascontiguousarray(projection, np.float32)
+        self.projection = rows
 
     @property
     def dimensions(self) -> int:

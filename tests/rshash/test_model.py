@@ -47,6 +47,18 @@ def test_a_saved_model_makes_the_same_codes(model: Model, tmp_path: Path) -> Non
     np.testing.assert_array_equal(loaded.encode_features(loaded.features(make_tiles())), words)
 
 
+def test_a_model_of_whitened_features_is_saved_as_trained(model: Model, tmp_path: Path) -> None:
+    settings = MrHashSettings(bits=8, clusters=2, hashing_epochs=1, hidden=8, components=4)
+    training = train_mrhash([model.features(make_tiles())], settings)
+    whitened = build_model(
+        training, model.extractor, primary_sensor="landsat-c2-l2", tile_size=1920
+    )
+    whitened.save(tmp_path)
+    loaded = Model.load(tmp_path)
+    assert loaded.scaling.dimensions == 4
+    np.testing.assert_array_equal(loaded.encode(make_tiles()), whitened.encode(make_tiles()))
+
+
 def test_the_id_follows_the_content_alone(model: Model) -> None:
     def copy(**changes: object) -> Model:
         return Model(**{**vars(model), **changes})

@@ -11,6 +11,7 @@ from rshash.errors import CheckpointError, CodeError, FeatureError, TrainingErro
 from rshash.evaluation import mean_average_precision
 from rshash.features import make_extractor
 from rshash.hashing import Hashing
+from rshash.model import Model, build_model
 from rshash.mrhash import MrHashTraining, train_mrhash
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
 from rshash.pixels import TilePixels
@@ -172,7 +173,7 @@ def test_held_out_tiles_are_not_learned_from(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(seen) == 3 * 180
 
 
-def test_codes_are_learned_from_pixels() -> None:
+def test_codes_are_learned_from_pixels(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     labels = random.integers(4, size=160)
     tiles = random.normal(0.1, 0.01, (160, 2, 12, 12)).astype(np.float32)
@@ -185,6 +186,13 @@ def test_codes_are_learned_from_pixels() -> None:
     tuned = train_mrhash([extractor(tiles)], settings, pixels=pixels)
     assert tuned.extractor is not None
     assert tuned.extractor.id != extractor.id
+    build_model(tuned, tuned.extractor, primary_sensor="landsat-c2-l2", tile_size=360).save(
+        tmp_path
+    )
+    saved = Model.load(tmp_path)
+    np.testing.assert_array_equal(
+        saved.encode(tiles), tuned.encode_features(tuned.extractor(tiles))
+    )
     frozen = train_mrhash([extractor(tiles)], replace(settings, backbone_rate=0), pixels=pixels)
     assert frozen.extractor is None
     for training, used in ((tuned, tuned.extractor), (frozen, extractor)):
