@@ -77,13 +77,14 @@ class AsymmetricRanking:
     database: Words
 
     def __post_init__(self) -> None:
-        """Refuses outputs and codes of different lengths."""
+        """Refuses outputs and codes of different lengths, and outputs that are not finite."""
         bits = self.queries.shape[1]
         if self.database.shape[1] != word_count(bits):
             raise CodeError(
                 f"Network outputs of {bits} bits need codes of {word_count(bits)} words, "
                 f"but found {self.database.shape[1]}: they come from different models."
             )
+        _check_finite(self.queries, "network outputs of the queries")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,12 +117,14 @@ class FeatureRanking:
     database: NDArray[np.floating]
 
     def __post_init__(self) -> None:
-        """Refuses features of different lengths."""
+        """Refuses features of different lengths, or that are not finite."""
         if self.queries.shape[1:] != self.database.shape[1:]:
             raise FeatureError(
                 "Features of queries and database must have one length, but have shapes "
                 f"{self.queries.shape} and {self.database.shape}."
             )
+        _check_finite(self.queries, "features of the queries")
+        _check_finite(self.database, "features of the database")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -151,6 +154,20 @@ def unit_vectors(features: NDArray[np.floating]) -> NDArray[np.float64]:
     vectors = np.asarray(features, np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length == 0, 1, length)
+
+
+def _check_finite(values: NDArray[np.floating], name: str) -> None:
+    """Refuses what has no place in an order: it would be ranked as it lies in the array."""
+    found = [
+        rows.start + np.flatnonzero(~np.isfinite(values[rows]).all(axis=1))
+        for rows in blocks(*values.shape)
+    ]
+    wrong = np.concatenate(found) if found else np.empty(0)
+    if wrong.size:
+        raise FeatureError(
+            f"The {name} are not finite in {wrong.size} of {len(values)} rows, the first is row "
+            f"{wrong[0]}: leave these tiles out."
+        )
 
 
 def _scores(

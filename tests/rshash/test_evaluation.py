@@ -238,6 +238,23 @@ def test_what_cannot_be_compared_is_refused() -> None:
         FeatureRanking(np.ones((2, 3)), np.ones((2, 4)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_has_no_place_in_an_order_is_refused(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rankings, "_BLOCK_ELEMENTS", 16)
+    whole = np.random.default_rng(0).normal(size=(7, 8))
+    holed = whole.copy()
+    holed[[3, 5], 1] = value
+    expected = "are not finite in 2 of 7 rows, the first is row 3"
+    with pytest.raises(FeatureError, match=f"features of the database {expected}"):
+        FeatureRanking(whole, holed)
+    with pytest.raises(FeatureError, match=f"features of the queries {expected}"):
+        FeatureRanking(holed, whole)
+    with pytest.raises(FeatureError, match=f"network outputs of the queries {expected}"):
+        AsymmetricRanking(holed, pack(whole))
+
+
 def test_the_histogram_counts_every_pair_once(repeated: dict[str, np.ndarray]) -> None:
     codes, labels, rows = repeated["codes"], repeated["labels"], np.arange(0, 400, 40)
     found = distance_histogram(CodeRanking(codes[rows], codes), labels[rows], labels, own_rows=rows)
