@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from rshash import distributed
 from rshash.streaming import TileStream
 from rshash.training import TrainingRun, autocast, optimise, run_epochs
 
@@ -52,7 +53,10 @@ class MultiSourceAutoencoder(nn.Module):
         for decoder, source in zip(self.decoders, sources, strict=True):
             present = ~source[:, :1].isnan()
             errors = (decoder(latent) - source.nan_to_num()).square() * present
-            losses.append(errors.sum() / (present.sum() * source.shape[1]).clamp_min(1))
+            # Of a whole batch: a share of it may hold few of the tiles that have the source.
+            sums = distributed.batch_total(torch.stack([errors.sum(), present.sum()]))
+            whole = sums[0] / (sums[1] * source.shape[1]).clamp_min(1)
+            losses.append(distributed.as_share_mean(whole, len(latent)))
         return primary_weight * losses[0] + sum(losses[1:]) if len(losses) > 1 else losses[0]
 
 

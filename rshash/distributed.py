@@ -95,6 +95,27 @@ def average_gradients(module: nn.Module, weight: float = 1.0) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+def batch_total(values: Tensor) -> Tensor:
+    """Sum of a tensor over the processes; gradients flow to this process's values alone."""
+    if not is_active():
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total + (values - values.detach())
+
+
+def as_share_mean(whole: Tensor, n_tiles: int) -> Tensor:
+    """A term of a whole batch as `average_gradients` wants it of a process's share of n tiles.
+
+    The value stays. Gradients, which are those by the share's tiles alone, grow by what the share's
+    weight will take from them.
+    """
+    if not is_active():
+        return whole
+    shares = batch_total(whole.new_tensor(float(n_tiles))) / n_tiles
+    return whole.detach() + (whole - whole.detach()) * shares
+
+
 def broadcast(module: nn.Module) -> None:
     """Gives all processes the main one's parameters and buffers."""
     if is_active():

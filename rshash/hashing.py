@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from rshash import distributed
 from rshash.autoencoder import MultiSourceAutoencoder
 from rshash.head import HashHead
 from rshash.mrhash_settings import MrHashSettings
@@ -167,9 +168,15 @@ def _divergence(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
 def _dissimilarity(outputs: Tensor, latent: Tensor) -> Tensor:
     """Mean squared difference of the outputs' inner products, over bits, to the latent cosines.
 
-    |U U^T / c - D D^T|^2 from the small matrices U^T U, U^T D and D^T D.
+    Over all pairs of a batch, in whichever processes its tiles are: |U U^T / c - D D^T|^2 from the
+    small matrices U^T U, U^T D and D^T D, which are sums over tiles.
     """
     directions = nn.functional.normalize(latent, dim=1)
     outputs = outputs / outputs.shape[1] ** 0.5
-    total = (outputs.T @ outputs).square().sum() + (directions.T @ directions).square().sum()
-    return (total - 2 * (outputs.T @ directions).square().sum()) / len(outputs) ** 2
+    both = torch.cat([outputs, directions], dim=1)
+    products = distributed.batch_total(both.T @ both).square()
+    n_tiles = distributed.batch_total(outputs.new_tensor(float(len(outputs))))
+    bits = outputs.shape[1]
+    total = products[:bits, :bits].sum() + products[bits:, bits:].sum()
+    whole = (total - 2 * products[:bits, bits:].sum()) / n_tiles**2
+    return distributed.as_share_mean(whole, len(outputs))

@@ -114,7 +114,9 @@ def optimise(loss: Tensor, optimiser: Optimizer, module: nn.Module, n_tiles: int
         optimiser: Takes the step.
         module: What is optimised.
         n_tiles: Tiles that the loss is the mean of, by which the processes' gradients count.
-            Together they are then those of the whole batch; without it all shares count the same.
+            Together they are then those of the whole batch; a loss that is no mean over tiles
+            takes care of that itself, see `distributed.as_share_mean`. Without it all shares count
+            the same.
     """
     optimiser.zero_grad()
     loss.backward()

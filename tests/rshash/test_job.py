@@ -149,13 +149,13 @@ with distributed.process_group():
 """
 
 
-def run_together(program: str, folder: Path) -> list[dict[str, np.ndarray]]:
+def run_together(program: str, folder: Path, *arguments: str) -> list[dict[str, np.ndarray]]:
     """What each of two processes of a program leaves in its .npz file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-c", program, str(folder)]
+    command = [sys.executable, "-c", program, str(folder), *arguments]
     running = [
         subprocess.Popen(command, env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
@@ -176,38 +176,57 @@ def test_processes_share_every_batch_and_end_with_the_same_weights(tmp_path: Pat
 
 GRADIENTS = """
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 import numpy as np, torch
-from torch import nn
-from rshash import distributed
+from rshash import distributed, hashing
+from rshash.autoencoder import MultiSourceAutoencoder
+from rshash.head import HashHead
+from rshash.mrhash_settings import MrHashSettings
 from rshash.streaming import TileStream
 from rshash.training import optimise
+hashing.autocast = lambda device: nullcontext()
+folder, latent_space = Path(sys.argv[1]), sys.argv[2]
 with distributed.process_group():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4)).double()
-    features = np.random.default_rng(0).normal(size=(15, 4)).astype(np.float32)
-    stream = TileStream([features], 5, seed=0, device=torch.device("cpu"))
-    optimiser = torch.optim.SGD(module.parameters(), 0.5)
-    sizes, gradients = [], []
-    for rows, (x,) in stream.epoch(1):
-        loss = (module(x.double()) - x).square().mean()
+    settings = MrHashSettings(bits=8, latent_space=latent_space)
+    autoencoder = MultiSourceAutoencoder([4, 3], 4) if latent_space == "autoencoder" else None
+    module = hashing.Hashing(settings, HashHead(4, 8, 0), torch.randn(5, 4), autoencoder)
+    random = np.random.default_rng(0)
+    sources = [random.normal(size=(15, width)).astype(np.float32) for width in (4, 3)]
+    sources[1][:10] = np.nan
+    latent = torch.from_numpy(random.normal(size=(15, 4)).astype(np.float32))
+    target = torch.softmax(torch.from_numpy(random.normal(size=(15, 5)).astype(np.float32)), 1)
+    stream = TileStream(sources, 5, seed=0, device=torch.device("cpu"))
+    optimiser = torch.optim.SGD(module.parameters(), 0.1)
+    sizes, losses, gradients = [], [], []
+    for rows, arrays in stream.epoch(1):
+        given = latent[rows] if autoencoder is None else None
+        loss = module.loss(arrays, target[rows], given)
         optimise(loss, optimiser, module, len(rows))
         sizes.append(len(rows))
-        gradients.append(torch.cat([p.grad.flatten() for p in module.parameters()]).numpy().copy())
-    np.savez(Path(sys.argv[1]) / f"{distributed.rank()}.npz", sizes=sizes, gradients=gradients)
+        losses.append(loss.item() * len(rows))
+        found = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
+        gradients.append(torch.cat(found).numpy().copy())
+    np.savez(folder / f"{distributed.rank()}.npz", sizes=sizes, losses=losses, gradients=gradients)
 """
 
 
-def test_gradients_of_uneven_shares_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    first, second = run_together(GRADIENTS, tmp_path)
+@pytest.mark.parametrize("latent_space", ["neighbours", "autoencoder"])
+def test_gradients_of_uneven_shares_are_those_of_the_whole_batch(
+    latent_space: str, tmp_path: Path
+) -> None:
+    first, second = run_together(GRADIENTS, tmp_path, latent_space)
     assert (first["sizes"].tolist(), second["sizes"].tolist()) == ([3, 3, 3], [2, 2, 2])
     np.testing.assert_array_equal(first["gradients"], second["gradients"])
     alone = tmp_path / "alone"
     alone.mkdir()
-    subprocess.run([sys.executable, "-c", GRADIENTS, str(alone)], check=True, timeout=120)
+    command = [sys.executable, "-c", GRADIENTS, str(alone), latent_space]
+    subprocess.run(command, check=True, timeout=120)
     expected = np.load(alone / "0.npz")
     assert expected["sizes"].tolist() == [5, 5, 5]
-    np.testing.assert_allclose(first["gradients"], expected["gradients"], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(first["gradients"], expected["gradients"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first["losses"] + second["losses"], expected["losses"], rtol=1e-5)
 
 
 def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
