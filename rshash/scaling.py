@@ -49,7 +49,7 @@ class FeatureScaling:
 
         Raises:
             FeatureError: The features are not (n, d), no row is free of NaN, some are infinite,
-                all rows are the same, or there are not as many components.
+                all rows are the same up to rounding, or there are not as many components.
         """
         if len(features.shape) != 2:
             raise FeatureError(f"Features have shape (n, d), but found shape {features.shape}.")
@@ -172,10 +172,12 @@ class _Moments:
             )
         if not self.count:
             raise FeatureError(f"None of {n_rows} tiles has features: nothing to scale by.")
-        if self.count > 1 and np.array_equal(self._least, self._greatest):
+        size = np.maximum(np.abs(self._least), np.abs(self._greatest))
+        constant = self._greatest - self._least <= ROUNDING_STEPS * self.precision * size
+        if self.count > 1 and constant.all():
             raise FeatureError(
-                f"All {self.count} tiles have the same features: nothing can be learned from "
-                "them. Check the extractor and the pixels it read."
+                f"All {self.count} tiles have the same features, up to rounding: nothing can be "
+                "learned from them. Check the extractor and the pixels it read."
             )
 
     @property

@@ -101,6 +101,20 @@ def test_features_that_are_all_the_same_are_refused() -> None:
     assert np.isfinite(FeatureScaling.fit(features, components=4).apply(features[6:])).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("components", [None, 4])
+def test_features_that_differ_by_rounding_alone_are_refused(
+    dtype: type, components: int | None
+) -> None:
+    steps = rng.integers(-1, 2, (200, 8)) * np.finfo(dtype).eps
+    features = (np.linspace(-3, 40, 8) * (1 + steps)).astype(dtype)
+    assert len(np.unique(features, axis=0)) > 1
+    with pytest.raises(FeatureError, match="All 200 tiles have the same features"):
+        FeatureScaling.fit(features, components)
+    features[:, 5] = rng.normal(1, 0.1, 200)
+    assert np.isfinite(FeatureScaling.fit(features, components).apply(features)).all()
+
+
 def test_a_source_that_saw_one_tile_is_no_error() -> None:
     features = np.full((5, 3), np.nan, np.float32)
     features[2] = 1
