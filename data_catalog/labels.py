@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import code_table_schema
 from data_catalog.errors import GridError
 from data_catalog.geoparquet import CORNERS
 from data_catalog.grid import parse_tile_id
 from data_catalog.land_cover import published_land_cover
+from data_catalog.segments import INDEX_SCHEMA
+from rshash.codes import MAXIMUM_BITS
 from rshash.errors import LabelError
 from rshash.labels import TileLabels, labels_from_fractions, labels_from_probabilities
 
@@ -24,15 +27,16 @@ SEPARATOR = ";"
 """Between the classes of one tile, in a text."""
 
 _NO_CLASSES = {
-    "tile_id",
     "geometry",
     "bbox",
-    "datetime",
     "mapped_fraction",
     "source_maps",
+    "segment_id",
+    *INDEX_SCHEMA.names,
+    *code_table_schema(MAXIMUM_BITS).names,
     *CORNERS,
 }
-"""Columns of a table that are never classes."""
+"""Columns that are never classes: those of the tables that are published here."""
 
 _HOW = (
     "a table of labels has a column tile_id, and either label (one class), labels (a list, or "

@@ -49,6 +49,17 @@ def test_one_class_per_tile(tmp_path, kind):
     )
 
 
+def test_what_published_tables_say_of_a_tile_is_no_class(tmp_path):
+    about = (
+        index(TILES[:2])
+        .drop(columns=["geometry", "tile_id"])
+        .assign(segment_id="s", code_source="network", model_id="m", code_0=np.uint64(1))
+    )
+    classes = {"forest": [0.9, 0.1], "lake": [0.1, 0.9]}
+    path = table(tmp_path, "parquet", tile_id=IDS[:2], **about.to_dict("list"), **classes)
+    assert read_labels(path, IDS, 0.5).classes == ("forest", "lake")
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_numbers_are_classes_in_their_order(tmp_path, kind):
     labels = read_labels(table(tmp_path, kind, tile_id=IDS[:3], label=[10, 9, 10]), IDS, 0.5)
