@@ -78,7 +78,7 @@ def code_rows(observations: pd.DataFrame, codes: Words, code_source: str = NETWO
     return rows
 
 
-def with_learned_codes(rows: pd.DataFrame, learned: pd.DataFrame | None) -> pd.DataFrame:
+def with_learned_codes(rows: pd.DataFrame, learned: pd.DataFrame | None, bits: int) -> pd.DataFrame:
     """Rows in which labelled tiles have the code that was learned with the model.
 
     A tile keeps its learned code as long as its observation is the very one that it was learned
@@ -87,13 +87,14 @@ def with_learned_codes(rows: pd.DataFrame, learned: pd.DataFrame | None) -> pd.D
     Args:
         rows: As ``code_rows`` makes them.
         learned: As ``learned_codes`` returns them; None where the model has none.
+        bits: Length of the codes.
     """
     if learned is None or rows.empty:
         return rows
     same = _unchanged(learned, rows, OBSERVATION)
     at, _ = _rows_of(learned, rows)
     rows = rows.copy()
-    for column in learned.columns[learned.columns.str.startswith("code_")]:
+    for column in [*code_columns(bits), "code_source"]:
         rows.loc[same, column] = learned[column].to_numpy()[at[same]]
     return rows
 

@@ -36,7 +36,7 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[di
     return publish_code_tables(
         catalogue,
         model,
-        with_learned_codes(rows, learned_codes(catalogue, model.model_id)),
+        with_learned_codes(rows, learned_codes(catalogue, model.model_id), model.bits),
         check=lambda codes: check_distinct(codes, model.bits, minimum),
     )
 

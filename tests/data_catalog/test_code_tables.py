@@ -205,20 +205,20 @@ def learned_from(some_tiles, day="2024-06-01", scene="S2A_1", seed=5):
 
 def test_a_labelled_tile_has_its_learned_code_until_it_is_seen_again():
     learned = learned_from(tiles(3))
-    same = with_learned_codes(rows(tiles(5), random_codes(5)), learned)
+    same = with_learned_codes(rows(tiles(5), random_codes(5)), learned, 64)
     assert list(same["code_source"]) == ["learned"] * 3 + ["network"] * 2
     assert np.array_equal(codes_of(same, 64)[:3], codes_of(learned, 64))
     assert np.array_equal(codes_of(same, 64)[3:], random_codes(5)[3:])
     assert same["code_0"].dtype == np.uint64
     for day, scene in (("2024-06-02", "S2A_1"), ("2024-06-01", "S2A_1_reprocessed")):
         newer = rows(tiles(5), random_codes(5), day, scene)
-        assert with_learned_codes(newer, learned).equals(newer)
-    assert with_learned_codes(newer, None) is newer
+        assert with_learned_codes(newer, learned, 64).equals(newer)
+    assert with_learned_codes(newer, None, 64) is newer
 
 
 def test_tables_tell_learned_codes_from_the_network_s(catalogue, model):
     learned = learned_from(tiles(4))
-    mixed = with_learned_codes(rows(tiles(10), random_codes(10)), learned)
+    mixed = with_learned_codes(rows(tiles(10), random_codes(10)), learned, 64)
     publish_code_tables(catalogue, model, mixed)
     [item] = items_of(catalogue, model)
     assert item.properties["rshash:code_source"] == ["learned", "network"]
@@ -230,7 +230,7 @@ def test_tables_tell_learned_codes_from_the_network_s(catalogue, model):
     assert stale_observations(catalogue, model.model_id, index(tiles(10))).empty
 
     seen_again = rows(tiles(10)[3:4], random_codes(1, seed=8), "2024-06-05", "S2B_9")
-    publish_code_tables(catalogue, model, with_learned_codes(seen_again, learned))
+    publish_code_tables(catalogue, model, with_learned_codes(seen_again, learned, 64))
     table = current(catalogue, model).set_index("tile_id")
     assert (table["code_source"] == "learned").sum() == 3
     assert table.loc[tiles(4)[3].id, "code_source"] == "network"
@@ -239,5 +239,11 @@ def test_tables_tell_learned_codes_from_the_network_s(catalogue, model):
 def test_learned_codes_of_several_words_are_all_kept():
     codes = random_codes(2, 128, seed=3)
     learned = code_rows(index(tiles(2)), codes, LEARNED)
-    kept = with_learned_codes(rows(tiles(2)[::-1], random_codes(2, 128)), learned)
+    kept = with_learned_codes(rows(tiles(2)[::-1], random_codes(2, 128)), learned, 128)
     assert np.array_equal(codes_of(kept, 128), codes[::-1])
+
+
+def test_only_codes_and_where_they_come_from_are_taken_over_from_learned_ones():
+    learned = learned_from(tiles(2)).assign(code_length=1, code_5=7)
+    kept = with_learned_codes(rows(tiles(2), random_codes(2)), learned, 64)
+    assert list(kept.columns) == list(rows(tiles(2), random_codes(2)).columns)

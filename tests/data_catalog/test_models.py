@@ -61,7 +61,7 @@ def test_learned_codes_are_published_with_the_model_and_come_back(catalogue, mod
     found = learned_codes(catalogue, model.model_id)
     assert np.array_equal(codes_of(found, 64), random_codes(6))
     assert set(found["code_source"]) == {LEARNED}
-    rows = with_learned_codes(code_rows(OBSERVED, random_codes(20, seed=2)), found)
+    rows = with_learned_codes(code_rows(OBSERVED, random_codes(20, seed=2)), found, 64)
     assert list(np.flatnonzero(rows["code_source"] == LEARNED)) == list(range(3, 9))
     item = catalogue.item(MODELS, model.model_id)
     asset = item.assets["learned-codes"]
@@ -117,7 +117,7 @@ def test_codes_learned_from_labels_reach_the_table(catalogue, model):
     model_id = publish_training(catalogue, learned, training, labelled)
 
     network = code_rows(OBSERVED, load_model(catalogue, model_id).encode_features(features))
-    rows = with_learned_codes(network, learned_codes(catalogue, model_id))
+    rows = with_learned_codes(network, learned_codes(catalogue, model_id), 16)
     publish_code_tables(catalogue, learned, rows)
     [item] = catalogue.items(collection_of(model_id))
     table = published_table(catalogue, item)
