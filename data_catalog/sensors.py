@@ -141,11 +141,6 @@ class SceneBand:
     offset: float
 
 
-def sensor_ids() -> list[str]:
-    """IDs of all known sensors."""
-    return list(_sensors(os.environ.get(EXTRA_SENSORS)))
-
-
 def get_sensor(sensor_id: str) -> Sensor:
     """The sensor of an ID.
 
