@@ -112,7 +112,7 @@ def train_mrhash(
     settings = resolved_settings(n_tiles, settings or MrHashSettings())
     components = settings.components_of(len(sources))
     if pixels is not None:
-        pixels.check(n_tiles)
+        pixels.check(sources[0])
     scaled = ScaledSources(sources, _fit_scalings(sources, components))
     saved = None
     if checkpoint is not None:

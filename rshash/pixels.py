@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rshash.errors import TrainingError
 from rshash.features import Extractor
 from rshash.scaling import FeatureScaling
-from rshash.streaming import Rows
+from rshash.streaming import Rows, blocks
+
+COMPARED_TILES = 16
+
+ROUNDING = 0.02
+"""Share of their length by which features in half precision may differ from those in single."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,19 @@ class TilePixels:
     shape: tuple[int, int, int]
     extractor: Extractor
 
-    def check(self, n_tiles: int) -> None:
-        """Refuses pixels of other tiles, or of another shape than they say.
+    def check(self, features: Rows) -> None:
+        """Refuses pixels that the extractor does not make these features of.
+
+        All pixels are read once, and the features of a few tiles are computed again.
+
+        Args:
+            features: The primary source's, float (n, d), without NaN.
 
         Raises:
-            TrainingError: They do not fit.
+            TrainingError: The pixels are of other tiles or of another shape than they say, a band
+                of a tile is empty, or the features are another extractor's.
         """
+        n_tiles, dimensions = features.shape
         bands, height, width = self.shape
         expected = (n_tiles, bands * height * width)
         if tuple(self.rows.shape) != expected:
@@ -44,6 +57,42 @@ class TilePixels:
             raise TrainingError(
                 f"Extractor {self.extractor.id} reads the bands "
                 f"{', '.join(self.extractor.bands)}, but the pixels have {bands} bands."
+            )
+        if dimensions != self.extractor.dimensions:
+            raise TrainingError(
+                f"Extractor {self.extractor.id} makes features of length "
+                f"{self.extractor.dimensions}, but found features of length {dimensions}: give "
+                "the extractor that made them."
+            )
+        self._check_bands()
+        self._check_features(features)
+
+    def _check_bands(self) -> None:
+        empty: list[int] = []
+        for start, rows in blocks(self.rows):
+            seen = np.isfinite(rows.reshape(len(rows), self.shape[0], -1)).any(axis=2).all(axis=1)
+            empty += (start + np.flatnonzero(~seen)).tolist()
+        if empty:
+            raise TrainingError(
+                f"{len(empty)} of {self.rows.shape[0]} tiles hold no data in some band, the first "
+                f"in row {empty[0]}: leave them out of training."
+            )
+
+    def _check_features(self, features: Rows) -> None:
+        n_tiles = features.shape[0]
+        rows = np.linspace(0, n_tiles - 1, min(COMPARED_TILES, n_tiles)).astype(np.int64)
+        tiles = np.concatenate([self.rows[row : row + 1] for row in rows.tolist()])
+        given = np.concatenate([features[row : row + 1] for row in rows.tolist()])
+        given = given.astype(np.float64)
+        computed = self.extractor(tiles.reshape(-1, *self.shape).astype(np.float32))
+        spread = np.sqrt(np.square(given - given.mean(axis=0)).sum(axis=1).mean())
+        allowed = spread / 2 + ROUNDING * np.linalg.norm(given, axis=1)
+        other = rows[np.linalg.norm(computed - given, axis=1) > allowed]
+        if other.size:
+            raise TrainingError(
+                f"Extractor {self.extractor.id} makes other features of the pixels than those "
+                f"given, first in row {other[0]} of {n_tiles}: give pixels and features of the "
+                "same tiles in the same order, and the extractor that made the features."
             )
 
 

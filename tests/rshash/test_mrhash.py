@@ -202,6 +202,33 @@ def test_codes_are_learned_from_pixels(tmp_path: Path) -> None:
         train_mrhash([extractor(tiles)[1:]], settings, pixels=pixels)
 
 
+def test_pixels_that_do_not_give_the_features_are_refused() -> None:
+    random = np.random.default_rng(0)
+    tiles = random.uniform(0, 0.4, (80, 2, 1, 1)) + random.normal(0, 0.02, (80, 2, 8, 8))
+    tiles = tiles.astype(np.float32)
+    bands = ["red", "nir"]
+    extractor = make_extractor({"kind": "mosaiks", "bands": bands, "features": 16})
+    features = extractor(tiles)
+
+    def pixels(chosen: np.ndarray, number: int = 16, seed: int = 1) -> TilePixels:
+        spec = {"kind": "mosaiks", "bands": bands, "features": number, "seed": seed}
+        return TilePixels(chosen.reshape(80, -1), (2, 8, 8), make_extractor(spec))
+
+    pixels(tiles).check(features.astype(np.float16))
+    gapped = np.where(np.arange(8) < 3, np.float32(np.nan), tiles)
+    pixels(gapped).check(extractor(gapped))
+    with pytest.raises(TrainingError, match="features of length 8, but found features of length 1"):
+        train_mrhash([features], QUICK, pixels=pixels(tiles, number=8))
+    other_features = "makes other features of the pixels than those given, first in row"
+    with pytest.raises(TrainingError, match=other_features):
+        train_mrhash([features], QUICK, pixels=pixels(tiles, seed=2))
+    with pytest.raises(TrainingError, match=other_features):
+        train_mrhash([features], QUICK, pixels=pixels(tiles[random.permutation(80)]))
+    tiles[[7, 50], 1] = np.nan
+    with pytest.raises(TrainingError, match=r"2 of 80 tiles hold no data in some band.* row 7:"):
+        train_mrhash([features], QUICK, pixels=pixels(tiles))
+
+
 def test_held_out_tiles_that_do_not_fit_in_memory_are_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
