@@ -1,7 +1,7 @@
 """How fast is an epoch of MrHash's hashing stage from cached features?
 
 The same network and loss are trained by rshash and by plain loops over a torch DataLoader, with
-Adam, batches of 128 and float32: over the cached features on disk, whose rows are read and scaled
+torch's own dropout, Adam, batches of 128 and float32: over the cached features on disk, whose rows are read and scaled
 one by one, and over tensors in memory that are scaled already. What mixed precision alone gives the
 plain loop is shown too. All take turns; the best epoch of each counts. The time of an epoch is
 taken apart: giving out batches alone, and computing on one batch alone.
@@ -55,6 +55,25 @@ class CachedRows(Dataset):
             for scaling, array in zip(self.scalings, self.arrays, strict=True)
         )
         return row, *features
+
+
+class Divergence:
+    """As one writes it down, its gradient left to autograd."""
+
+    @staticmethod
+    def apply(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
+        kernel = -torch.log1p(torch.cdist(latent, centres).square())
+        return nn.functional.kl_div(torch.log_softmax(kernel, 1), target, reduction="batchmean")
+
+
+class Dissimilarity:
+    """As one writes it down, over all pairs of a batch."""
+
+    @staticmethod
+    def apply(outputs: Tensor, latent: Tensor) -> Tensor:
+        directions = nn.functional.normalize(latent, dim=1)
+        similarity = outputs @ outputs.T / outputs.shape[1]
+        return (similarity - directions @ directions.T).square().mean()
 
 
 class Workload:
@@ -129,9 +148,10 @@ def plain(
             optimiser.step()
             total += loss.item()
 
-    if mixed_precision:
-        return fastest(epoch, work.tiles, epochs)
-    with patch.object(hashing, "autocast", lambda device: nullcontext()):
+    precision = autocast if mixed_precision else lambda device: nullcontext()
+    with patch.multiple(
+        hashing, autocast=precision, _Divergence=Divergence, _Dissimilarity=Dissimilarity
+    ):
         return fastest(epoch, work.tiles, epochs)
 
 

@@ -104,6 +104,13 @@ def batch_total(values: Tensor) -> Tensor:
     return total + (values - values.detach())
 
 
+def batch_size(n_tiles: int, device: torch.device) -> int:
+    """Tiles of a whole batch, of which this process has a share of n."""
+    if not is_active():
+        return n_tiles
+    return int(batch_total(torch.tensor(n_tiles, device=device)))
+
+
 def as_share_mean(whole: Tensor, n_tiles: int) -> Tensor:
     """A term of a whole batch as `average_gradients` wants it of a process's share of n tiles.
 
@@ -112,7 +119,7 @@ def as_share_mean(whole: Tensor, n_tiles: int) -> Tensor:
     """
     if not is_active():
         return whole
-    shares = batch_total(whole.new_tensor(float(n_tiles))) / n_tiles
+    shares = batch_size(n_tiles, whole.device) / n_tiles
     return whole.detach() + (whole - whole.detach()) * shares
 
 

@@ -14,7 +14,7 @@ from rshash.autoencoder import MultiSourceAutoencoder
 from rshash.head import HashHead
 from rshash.mrhash_settings import MrHashSettings
 from rshash.pixels import PixelBackbone
-from rshash.pseudo_labels import sharpened_target, soft_assignment
+from rshash.pseudo_labels import log_student_kernel, sharpened_target, soft_assignment
 from rshash.streaming import TileStream
 from rshash.training import TrainingRun, autocast, optimise, run_epochs
 
@@ -71,13 +71,15 @@ class Hashing(nn.Module):
                 reconstruction = self.autoencoder.reconstruction_loss(latent, sources)
         # Distances to centres are small differences of large numbers: not in half precision.
         outputs = outputs.float()
-        loss = _divergence(self.to_latent(outputs), self.centres, target)
+        loss = _Divergence.apply(self.to_latent(outputs), self.centres, target)
         if self.autoencoder is not None and latent is not None:
             latent = latent.float()
-            loss = loss + _divergence(latent, self.centres, target)
+            loss = loss + _Divergence.apply(latent, self.centres, target)
             loss = loss + self._reconstruction_weight * reconstruction
         if self._similarity_weight and latent is not None:
-            loss = loss + self._similarity_weight * _dissimilarity(outputs, latent.detach())
+            loss = loss + self._similarity_weight * distributed.as_share_mean(
+                _Dissimilarity.apply(outputs, latent.detach()), len(outputs)
+            )
         return loss
 
     @torch.no_grad()
@@ -159,24 +161,54 @@ def _schedule(settings: MrHashSettings, optimiser: torch.optim.Optimizer) -> LRS
     return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.hashing_epochs)
 
 
-def _divergence(latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
-    # Averaged over the batch alone: averaging over clusters too would drown the labels.
-    assignment = soft_assignment(latent, centres)
-    return nn.functional.kl_div(assignment, target, reduction="batchmean")
+class _Divergence(torch.autograd.Function):
+    """KL divergence of assignments from pseudo-labels, with its gradient in closed form.
+
+    Averaged over the batch alone: averaging over clusters too would drown the labels. Xie et al.,
+    ICML 2016, equations 4 and 5.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, centres: Tensor, target: Tensor) -> Tensor:
+        log_kernel = log_student_kernel(latent, centres)
+        assignment = torch.log_softmax(log_kernel, dim=1)
+        # By the squared distances, whose kernel is 1 / (1 + distance).
+        gradient = (target - assignment.exp()) * log_kernel.exp() / len(latent)
+        ctx.save_for_backward(latent, centres, gradient)
+        return nn.functional.kl_div(assignment, target, reduction="batchmean")
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        latent, centres, gradient = ctx.saved_tensors
+        gradient = 2 * upstream * gradient
+        by_latent = latent * gradient.sum(1, keepdim=True) - gradient @ centres
+        by_centres = None
+        if ctx.needs_input_grad[1]:
+            by_centres = centres * gradient.sum(0)[:, None] - gradient.T @ latent
+        return by_latent, by_centres, None
 
 
-def _dissimilarity(outputs: Tensor, latent: Tensor) -> Tensor:
+class _Dissimilarity(torch.autograd.Function):
     """Mean squared difference of the outputs' inner products, over bits, to the latent cosines.
 
     Over all pairs of a batch, in whichever processes its tiles are: |U U^T / c - D D^T|^2 from the
     small matrices U^T U, U^T D and D^T D, which are sums over tiles.
     """
-    directions = nn.functional.normalize(latent, dim=1)
-    outputs = outputs / outputs.shape[1] ** 0.5
-    both = torch.cat([outputs, directions], dim=1)
-    products = distributed.batch_total(both.T @ both).square()
-    n_tiles = distributed.batch_total(outputs.new_tensor(float(len(outputs))))
-    bits = outputs.shape[1]
-    total = products[:bits, :bits].sum() + products[bits:, bits:].sum()
-    whole = (total - 2 * products[:bits, bits:].sum()) / n_tiles**2
-    return distributed.as_share_mean(whole, len(outputs))
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, latent: Tensor) -> Tensor:
+        bits = outputs.shape[1]
+        directions = nn.functional.normalize(latent, dim=1)
+        both = torch.cat([outputs / bits**0.5, directions], dim=1)
+        products = distributed.batch_total(both.T @ both)
+        signed = products.clone()
+        signed[:bits, bits:] *= -1
+        signed[bits:, :bits] *= -1
+        pairs = distributed.batch_size(len(outputs), outputs.device) ** 2
+        ctx.save_for_backward(both @ signed[:, :bits] * (4 / (pairs * bits**0.5)))
+        return (products * signed).sum() / pairs
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, None

@@ -11,23 +11,32 @@ import torch
 from torch import Tensor
 
 
-def soft_assignment(latent: Tensor, centres: Tensor, alpha: float = 1.0) -> Tensor:
-    """Logarithm of the soft assignment of latent points to centres, by a Student's t kernel.
+def log_student_kernel(latent: Tensor, centres: Tensor) -> Tensor:
+    """Logarithm of Student's t kernel 1 / (1 + |z - mu_k|^2), of one degree of freedom.
 
-    q_k is proportional to (1 + |z - mu_k|^2 / alpha)^(-(alpha + 1) / 2).
+    Args:
+        latent: Points z, float (n, d).
+        centres: Centres mu, float (K, d).
+
+    Returns:
+        float (n, K).
+    """
+    squares = torch.addmm(centres.square().sum(1), latent, centres.T, alpha=-2)
+    squares = squares + latent.square().sum(1, keepdim=True)
+    return -torch.log1p(squares.clamp_min(0))
+
+
+def soft_assignment(latent: Tensor, centres: Tensor) -> Tensor:
+    """Logarithm of the soft assignment of latent points to centres, by a Student's t kernel.
 
     Args:
         latent: float (n, d).
         centres: float (K, d).
-        alpha: Degrees of freedom of the kernel.
 
     Returns:
         log q, float (n, K); the rows of q sum to one.
     """
-    squared = (
-        latent.square().sum(1, keepdim=True) - 2 * latent @ centres.T + centres.square().sum(1)
-    ).clamp_min(0)
-    return torch.log_softmax(-(alpha + 1) / 2 * torch.log1p(squared / alpha), dim=1)
+    return torch.log_softmax(log_student_kernel(latent, centres), dim=1)
 
 
 def sharpened_target(log_assignment: Tensor, power: float = 2.0) -> Tensor:

@@ -8,11 +8,9 @@ CENTRES = LATENT[:4] + 0.1
 
 
 def test_soft_assignment_is_the_students_t_kernel() -> None:
-    alpha = 2.0
-    squared = (LATENT[:, None] - CENTRES[None]).square().sum(2)
-    kernel = (1 + squared / alpha) ** (-(alpha + 1) / 2)
+    kernel = 1 / (1 + (LATENT[:, None] - CENTRES[None]).square().sum(2))
     expected = kernel / kernel.sum(1, keepdim=True)
-    torch.testing.assert_close(soft_assignment(LATENT, CENTRES, alpha).exp(), expected)
+    torch.testing.assert_close(soft_assignment(LATENT, CENTRES).exp(), expected)
 
 
 def test_sharpened_target_is_its_formula() -> None:
