@@ -1,10 +1,10 @@
 """How fast is an epoch of MrHash's hashing stage from cached features?
 
 The same network and loss are trained by rshash and by plain loops over a torch DataLoader, with
-torch's own dropout, Adam, batches of 128 and float32: over the cached features on disk, whose rows are read and scaled
-one by one, and over tensors in memory that are scaled already. What mixed precision alone gives the
-plain loop is shown too. All take turns; the best epoch of each counts. The time of an epoch is
-taken apart: giving out batches alone, and computing on one batch alone.
+torch's own dropout, Adam, batches of 128 and float32: over the cached features on disk, whose rows
+are read and scaled one by one, and over tensors in memory that are scaled already. What mixed
+precision alone gives the plain loop is shown too. All take turns; the best epoch of each counts.
+The time of an epoch is taken apart: giving out batches alone, and computing on one batch alone.
 
     python benchmarks/epoch.py --tiles 9000 --threads 1
 """

@@ -65,7 +65,8 @@ class AhclSettings:
         schedule: How the rate falls: "cosine", or in "steps" to a tenth after every 10 iterations.
         weight_decay: Share of the weights that a step takes away, as a multiple of the rate.
         quantisation_weight: Weight of the outputs' distance from the learned codes: lambda / n for
-            a database of n tiles.
+            a database of n tiles. The larger the database, the more the codes of the last sample
+            follow their outputs.
         classification_weight: Weight of the classes' cross-entropy: gamma / bits^2, as the
             similarity term grows with bits^2.
         hidden: Width of the head's hidden layer; 0 for none.
