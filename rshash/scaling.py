@@ -68,20 +68,21 @@ class FeatureScaling:
         kept = max(1, min(components, moments.count // ROWS_PER_COMPONENT))
         return cls(moments.mean.astype(np.float32), _whitening(moments, kept))
 
-    def check_shape(self, features: Features) -> None:
+    def check_shape(self, features: Rows) -> None:
         """Refuses features that are not rows of the length the scaling was fitted to.
 
         Raises:
             FeatureError: They are not.
         """
-        if features.ndim == 2 and features.shape[1] == len(self.mean):
+        shape = tuple(features.shape)
+        if len(shape) == 2 and shape[1] == len(self.mean):
             return
         reason = "they come from another extractor, so use the model's own"
-        if features.ndim != 2:
+        if len(shape) != 2:
             reason = "give one row for each tile, also where there is one"
         raise FeatureError(
             f"Features of shape (n, {len(self.mean)}) are expected, "
-            f"but found shape {features.shape}: {reason}."
+            f"but found shape {shape}: {reason}."
         )
 
     def apply(self, features: Features) -> Features:

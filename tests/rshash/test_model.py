@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rshash.codes import pack
 from rshash.errors import FeatureError, ModelError
 from rshash.features import make_extractor
 from rshash.model import Model, build_model
 from rshash.mrhash import train_mrhash
 from rshash.mrhash_settings import MrHashSettings
+from rshash.streaming import FeatureFile
 
 
 def make_tiles(n: int = 40) -> np.ndarray:
@@ -90,6 +92,29 @@ def test_features_that_no_code_can_be_made_of_are_refused(model: Model) -> None:
         model.encode_features(features)
     features[1, 7] = np.nan
     with pytest.raises(FeatureError, match=r"1 of 4 .* row 1: a row with NaN .* leave it out"):
+        model.encode_features(features)
+
+
+def test_features_on_disk_are_read_block_by_block(model: Model, tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(20_000, 16)).astype(np.float32)
+    with FeatureFile.create(tmp_path / "features.npy", features.shape, np.float32) as writer:
+        writer.append(features)
+    longest = 0
+
+    class Watched(FeatureFile):
+        def __getitem__(self, rows: slice, /) -> np.ndarray:
+            nonlocal longest
+            longest = max(longest, rows.stop - rows.start)
+            return super().__getitem__(rows)
+
+    file = Watched.open(tmp_path / "features.npy")
+    words = model.encode_features(file)
+    np.testing.assert_array_equal(words, model.encode_features(features))
+    np.testing.assert_array_equal(pack(model.outputs(file)), words)
+    assert 0 < longest < 10_000
+    assert model.encode_features(features[:0]).shape == (0, 1)
+    features[[9000, 19_000], 2] = np.nan
+    with pytest.raises(FeatureError, match=r"2 of 20000 tiles have no features.* row 9000"):
         model.encode_features(features)
 
 
