@@ -36,8 +36,8 @@ class Probe:
     def __init__(
         self, sources: ScaledSources, pixels: TilePixels | None, seed: int, device: torch.device
     ) -> None:
-        """Draws at most 512 tiles to hold out, a tenth of all, and up to 4,096 others."""
-        self._count = min(QUERIES, sources.n_tiles // 10)
+        """Draws a tenth of all tiles to hold out, 1 to 512, and up to 4,096 others."""
+        self._count = min(QUERIES, max(1, sources.n_tiles // 10))
         # Epochs count from 1 and draw their order likewise.
         rows = np.random.default_rng([seed, 0]).permutation(sources.n_tiles)
         rows = rows[: self._count + TILES]

@@ -173,6 +173,14 @@ def test_held_out_tiles_are_not_learned_from(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(seen) == 3 * 180
 
 
+@pytest.mark.parametrize("n_tiles", [4, 9])
+def test_of_few_tiles_one_is_held_out(n_tiles: int) -> None:
+    source = make_places(n_tiles, classes=2)[0]
+    settings = replace(QUICK, clusters=2, patience=1)
+    training = train_mrhash([source], settings)
+    assert training.encode_features(source).shape == (n_tiles, 1)
+
+
 def test_codes_are_learned_from_pixels(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     labels = random.integers(4, size=160)
