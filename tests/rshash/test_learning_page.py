@@ -8,7 +8,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "learning.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["mrhash", "ahcl"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=["mrhash", "ahcl", "pixels"])
 def test_the_examples_of_the_documentation_work(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -21,6 +21,12 @@ def test_the_examples_of_the_documentation_work(
         if f"[{name}" in example or f'features, classes = np.load("{name}' in example:
             np.save(tmp_path / "queries.npy", features[:7].astype(np.float32))
     np.save(tmp_path / "classes.npy", classes)
+    tiles = (
+        random.random((200, 3, 8, 8), np.float32)
+        * np.linspace(0.1, 0.4, 4)[classes, None, None, None]
+    )
+    np.save(tmp_path / "tiles.npy", tiles.astype(np.float32))
+    np.save(tmp_path / "query_tiles.npy", tiles[:7].astype(np.float32))
     monkeypatch.chdir(tmp_path)
     found: dict[str, np.ndarray] = {}
     exec(example, found)
