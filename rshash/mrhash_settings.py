@@ -39,7 +39,8 @@ _ALLOWED = {
 class MrHashSettings:
     """Settings of MrHash.
 
-    The defaults are what won without labels, see docs/learning.md; `paper` gives the published ones.
+    The defaults are what won without labels, see docs/learning.md; `paper` gives the published
+    ones.
 
     Attributes:
         bits: Length of the codes.

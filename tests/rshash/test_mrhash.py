@@ -173,12 +173,10 @@ def test_held_out_tiles_are_not_learned_from(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(seen) == 3 * 180
 
 
-@pytest.mark.parametrize("n_tiles", [4, 9])
-def test_of_few_tiles_one_is_held_out(n_tiles: int) -> None:
-    source = make_places(n_tiles, classes=2)[0]
-    settings = replace(QUICK, clusters=2, patience=1)
-    training = train_mrhash([source], settings)
-    assert training.encode_features(source).shape == (n_tiles, 1)
+def test_of_few_tiles_one_is_held_out() -> None:
+    source = make_places(9, classes=2)[0]
+    training = train_mrhash([source], replace(QUICK, clusters=2, patience=1))
+    assert training.encode_features(source).shape == (9, 1)
 
 
 def test_codes_are_learned_from_pixels(tmp_path: Path) -> None:
