@@ -51,7 +51,9 @@ def evaluate_codes(
     """
     model = load_model(catalogue, model_id)
     table, before = _published(catalogue, model.model_id)
-    everything = current_observations(catalogue, model.primary_sensor, model.tile_size)
+    everything = current_observations(
+        catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
+    )
     stale = set(stale_observations(catalogue, model.model_id, everything)["tile_id"])
     table = table[table.index.isin(everything["tile_id"]) & ~table.index.isin(stale)]
     if table.empty:

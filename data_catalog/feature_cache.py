@@ -125,7 +125,7 @@ def joined_features(
     """
     found: list[tuple[str, _Cached]] = []
     for sensor, extractor in extractors.items():
-        observations = current_observations(catalogue, sensor, tile_size)
+        observations = current_observations(catalogue, sensor, tile_size, extractor.bands)
         compute_features(catalogue, sensor, observations, extractor)
         found.append((sensor, _Cached(catalogue, observations, extractor)))
     primary = found[0][1]

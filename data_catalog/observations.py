@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import geopandas as gpd
@@ -20,6 +20,7 @@ from data_catalog.segments import (
     bands_of,
     collection_of,
     open_pixels,
+    published_bands,
     segment_index,
 )
 from data_catalog.sensors import get_sensor
@@ -29,14 +30,20 @@ PLANNING_COLUMNS = ["considered_scenes", "reason"]
 
 
 def current_observations(
-    catalogue: Catalogue, sensor: str, tile_size: int | None = None
+    catalogue: Catalogue,
+    sensor: str,
+    tile_size: int | None = None,
+    bands: Collection[str] = (),
 ) -> gpd.GeoDataFrame:
     """The newest valid observation of every tile that a sensor has seen, over all segments.
+
+    Segments may hold different bands: those that lack one that is needed are passed over.
 
     Args:
         catalogue: Holds the segments.
         sensor: Sensor ID.
         tile_size: Only tiles of this size, metres; None for all.
+        bands: Canonical names of the bands that an observation must have.
 
     Returns:
         A row per tile, sorted by ``tile_id``: ``segment_id``, and the columns of a segment's index
@@ -45,6 +52,8 @@ def current_observations(
     start = "UTM" if tile_size is None else f"UTM{tile_size}-"
     frames = []
     for item in catalogue.items(collection_of(sensor)):
+        if not published_bands(item).issuperset(bands):
+            continue
         frame = segment_index(catalogue, item).drop(columns=PLANNING_COLUMNS)
         frame = frame[(frame["state"] == "valid") & frame["tile_id"].str.startswith(start)]
         if len(frame):
@@ -57,6 +66,26 @@ def current_observations(
     rows = pd.concat(frames, ignore_index=True).sort_values("datetime", kind="stable")
     newest = rows.drop_duplicates("tile_id", keep="last").sort_values("tile_id")
     return gpd.GeoDataFrame(newest.reset_index(drop=True), geometry="geometry")
+
+
+def passed_over(
+    catalogue: Catalogue, sensor: str, tile_size: int, bands: Sequence[str]
+) -> gpd.GeoDataFrame:
+    """Observations that would be the newest of their tiles, did they not lack one of the bands.
+
+    Args:
+        catalogue: Holds the segments.
+        sensor: Sensor ID.
+        tile_size: Metres on a side.
+        bands: Canonical names.
+
+    Returns:
+        As ``current_observations`` gives them.
+    """
+    newest = current_observations(catalogue, sensor, tile_size)
+    usable = current_observations(catalogue, sensor, tile_size, bands)
+    moments = newest["tile_id"].map(usable.set_index("tile_id")["datetime"])
+    return newest[~(moments == newest["datetime"])]
 
 
 def read_tiles(
@@ -112,7 +141,7 @@ def _read_segment(
     if lacking:
         raise CatalogueError(
             f"Segment {segment_id} of {sensor} holds the bands {', '.join(held)}, not "
-            f"{', '.join(lacking)}: ingest the area again with these bands."
+            f"{', '.join(lacking)}: ingest the area again with --bands {' '.join(names)}."
         )
     chosen = [held.index(name) for name in names]
 

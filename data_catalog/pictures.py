@@ -95,17 +95,18 @@ def retrieval_sheet(
         path: The picture's file.
 
     Raises:
-        QueryError: A tile has no pixels, or the file cannot be written.
-        CatalogueError: The sensor's tiles lack one of the bands.
+        QueryError: A tile has no pixels in these bands, or the file cannot be written.
     """
     path = Path(path)
     sensor, tile_id = codes.sensor, result.attrs["query"]
     shown = [tile_id, *result["tile_id"]]
-    observations = current_observations(catalogue, sensor).set_index("tile_id", drop=False)
+    observations = current_observations(catalogue, sensor, bands=TRUE_COLOUR)
+    observations = observations.set_index("tile_id", drop=False)
     missing = [one for one in shown if one not in observations.index]
     if missing:
         raise QueryError(
-            f"Tile {missing[0]} has no pixels of {sensor} in {catalogue.root}: ingest its area."
+            f"Tile {missing[0]} has no pixels of {sensor} in {catalogue.root} with the bands "
+            f"{', '.join(TRUE_COLOUR)}: ingest its area."
         )
     observed = observations.loc[shown]
     tiles = read_tiles(catalogue, sensor, observed, TRUE_COLOUR)

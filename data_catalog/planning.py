@@ -26,9 +26,8 @@ from data_catalog.reading import NOT_OBSERVED
 from data_catalog.redaction import redacted
 from data_catalog.scenes import newest_processing, pass_of, scene_datetime, scenes_over
 from data_catalog.segments import (
-    bands_of,
     collection_of,
-    open_pixels,
+    published_bands,
     segment_index,
 )
 from data_catalog.sensors import Sensor, get_sensor
@@ -216,8 +215,7 @@ def _considered(
 ) -> dict[str, set[str]]:
     done: dict[str, set[str]] = {}
     for item in catalogue.items(collection_of(sensor.id)):
-        folder = catalogue.root / collection_of(sensor.id) / item.id
-        if not set(bands) <= set(bands_of(open_pixels(folder))):
+        if not published_bands(item).issuperset(bands):
             continue
         index = segment_index(catalogue, item)
         # What was too cloudy for an earlier, stricter run gets a second chance.

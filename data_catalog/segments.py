@@ -73,6 +73,11 @@ def bands_of(array: zarr.Array[Any]) -> list[str]:
     return [str(name) for name in names]
 
 
+def published_bands(segment: pystac.Item) -> set[str]:
+    """Canonical names of the bands that a published segment holds."""
+    return {band["name"] for band in segment.assets["pixels"].extra_fields["bands"]}
+
+
 def stage_pixels(
     folder: Path, blocks: int, sensor: Sensor, bands: Sequence[str], tile_size: int
 ) -> zarr.Array[Any]:

@@ -174,7 +174,8 @@ def plan_training(
         LabelError: The primary sensor has seen no labelled tile, or those of one class alone.
     """
     primary = next(iter(extractors))
-    observations = current_observations(catalogue, primary, tile_size)
+    bands = extractors[primary].bands
+    observations = current_observations(catalogue, primary, tile_size, bands)
     wanted = None if labels is None else set(labels.tile_ids)
     tile_ids, features = joined_features(catalogue, extractors, tile_size, wanted)
     if labels is not None:
