@@ -9,6 +9,7 @@ from data_catalog.grid import parse_tile_id, tiles_covering
 from data_catalog.labels import load_labels
 from data_catalog.observations import current_observations
 from data_catalog.training import known_tiles
+from flows.bands import check_held, not_fetched
 from flows.learning import extractors_for, label_source, settings_for
 from flows.parameters import (
     EvaluateParameters,
@@ -18,6 +19,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from rshash.errors import ModelError, RshashError, TrainingError
+from rshash.features import Extractor
 from rshash.job import check_processes
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
 
@@ -40,15 +42,21 @@ def check_train(parameters: TrainParameters) -> None:
         CatalogueError: There is no catalogue, or it is not writable.
         FeatureError: There is no such feature extractor.
         LabelError: There are no such labels, or they are no good.
-        TrainingError: There are no tiles, too few for the number of clusters, or too few GPUs.
+        TrainingError: There are no tiles, none with the bands that features are made from, too few
+            for the number of clusters, or too few GPUs.
     """
     catalogue = Catalogue.open(parameters.catalog)
     catalogue.check_writable()
     sensor, tile_size = parameters.sensors[0], parameters.tile_size
-    tiles = set(current_observations(catalogue, sensor, tile_size)["tile_id"])
-    if not tiles:
+    if current_observations(catalogue, sensor, tile_size).empty:
         raise TrainingError(_no_tiles(catalogue, sensor, tile_size))
-    _check_learning(catalogue, parameters, tiles, known_tiles(catalogue, sensor, tile_size))
+    extractors = extractors_for(parameters)
+    for one, extractor in extractors.items():
+        check_held(catalogue, one, tile_size, extractor.bands)
+    bands = extractors[sensor].bands
+    tiles = set(current_observations(catalogue, sensor, tile_size, bands)["tile_id"])
+    known = known_tiles(catalogue, sensor, tile_size)
+    _check_learning(catalogue, parameters, extractors, tiles, known)
 
 
 def check_rehash(parameters: RehashParameters) -> None:
@@ -68,10 +76,11 @@ def check_nightly(parameters: NightlyParameters) -> None:
     Raises:
         CatalogueError: The catalogue's folder holds something else, is not writable, or has no such
             model.
-        ModelError: The model makes codes of other tiles than those that the night fetches.
+        ModelError: The model makes codes of other tiles or bands than those that the night fetches.
         FeatureError: There is no model yet, and no such feature extractor.
         LabelError: There is no model yet, and the labels to learn one are missing or no good.
-        TrainingError: There is no model yet, and the area has too few tiles to learn one.
+        TrainingError: There is no model yet, and the area has too few tiles to learn one, or the
+            night would not fetch the bands that features are made from.
     """
     catalogue = Catalogue.open_or_create(parameters.catalog)
     catalogue.check_writable()
@@ -81,7 +90,12 @@ def check_nightly(parameters: NightlyParameters) -> None:
         known = known_tiles(catalogue, parameters.sensors[0], parameters.tile_size)
         area = tiles_covering(parse_area(parameters.area), parameters.tile_size)
         tiles = known | {tile.id for tile in area}
-        _check_learning(catalogue, parameters, tiles, tiles)
+        extractors = extractors_for(parameters)
+        for sensor, extractor in extractors.items():
+            lacking = not_fetched(parameters, sensor, extractor.bands)
+            if lacking:
+                raise TrainingError(f"Features are made {lacking}")
+        _check_learning(catalogue, parameters, extractors, tiles, tiles)
 
 
 def check_evaluate(parameters: EvaluateParameters) -> None:
@@ -108,11 +122,14 @@ def check_evaluate(parameters: EvaluateParameters) -> None:
 
 
 def _check_learning(
-    catalogue: Catalogue, parameters: TrainParameters, tiles: set[str], known: set[str]
+    catalogue: Catalogue,
+    parameters: TrainParameters,
+    extractors: dict[str, Extractor],
+    tiles: set[str],
+    known: set[str],
 ) -> None:
     """Refuses to learn from tiles; tables may label all that are known."""
     check_processes(parameters.processes)
-    extractors = extractors_for(parameters)
     settings = settings_for(parameters, extractors[parameters.sensors[0]])
     if isinstance(settings, MrHashSettings):
         resolved_settings(len(tiles), settings)
@@ -141,3 +158,6 @@ def _check_model_fits(catalogue: Catalogue, parameters: NightlyParameters) -> No
             "fetch the model's tiles, name another model, or learn one first with `rshash ingest` "
             "and `rshash train`."
         )
+    lacking = not_fetched(parameters, sensor, [band["name"] for band in model["bands"]])
+    if lacking:
+        raise ModelError(f"Model {model_id} makes codes {lacking}")

@@ -49,6 +49,10 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
     **Example**: Sentinel-2 and Landsat around Tübingen, summer 2024
 
         rshash ingest --area 8.9,48.4,9.3,48.6 --period 2024-06-01/2024-08-31
+
+    The same with all bands of both, which some networks read: they are fetched beside what is there
+
+        rshash ingest --area 8.9,48.4,9.3,48.6 --period 2024-06-01/2024-08-31 --bands all
     """
     from flows.checks import check_ingest
 
@@ -86,6 +90,11 @@ def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None
 
         rshash train --extractor torchgeo --weights ResNet50_Weights.SENTINEL2_RGB_MOCO
         --sensors sentinel-2-l2a --from-pixels
+
+    One that reads all bands, of tiles that were fetched with `rshash ingest --bands all`
+
+        rshash train --extractor torchgeo --weights ResNet50_Weights.SENTINEL2_ALL_MOCO
+        --sensors sentinel-2-l2a
     """
     from flows.checks import check_train
 

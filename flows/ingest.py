@@ -38,6 +38,7 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str
         parameters.area,
         parameters.period,
         tile_size=parameters.tile_size,
+        bands=list(parameters.bands_of(sensor)),
         minimum_clear=parameters.minimum_clear,
     )
     if not (parameters.plan or plan.is_empty):

@@ -10,6 +10,7 @@ from data_catalog.labels import load_labels
 from data_catalog.land_cover import land_cover_collection
 from data_catalog.sensors import get_sensor
 from data_catalog.training import known_tiles
+from flows.bands import bands_for
 from flows.parameters import PSEUDO, LabelParameters, TrainParameters
 from rshash.ahcl import AhclSettings
 from rshash.errors import FeatureError, LabelError
@@ -98,12 +99,13 @@ def label_source(catalogue: Catalogue, parameters: LabelParameters) -> str:
 
 def _extractor_spec(parameters: TrainParameters, sensor: str) -> dict[str, Any]:
     if parameters.extractor == "mosaiks":
-        return {"kind": "mosaiks", "bands": list(get_sensor(sensor).default_bands)}
+        return {"kind": "mosaiks", "bands": list(parameters.bands_of(sensor))}
     if parameters.extractor == "torchgeo":
+        weights = str(parameters.of_sensor("weights", sensor))
         return {
             "kind": "torchgeo",
-            "weights": parameters.of_sensor("weights", sensor),
-            "bands": list(get_sensor(sensor).default_bands),
+            "weights": weights,
+            **bands_for(weights, parameters, sensor),
             "checkpoint": parameters.of_sensor("checkpoint", sensor),
         }
     return {

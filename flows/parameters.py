@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from data_catalog.areas import parse_area, parse_period
+from data_catalog.errors import SensorError
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor
 from rshash.codes import check_bits
@@ -17,6 +18,9 @@ from rshash.errors import FeatureError, LabelError, TrainingError
 
 LAND_COVER = "land-cover:"
 """Before the collection that land cover is to be read from."""
+
+ALL_BANDS = "all"
+"""In place of the names of all bands that a sensor has."""
 
 PSEUDO = "pseudo"
 """The labels of the newest MrHash model."""
@@ -88,6 +92,39 @@ class SensorParameters(CatalogParameters):
         title="Tile size (m)",
         description="Metres on a side: a multiple of 60.",
     )
+    bands: list[str] = Field(
+        default_factory=list,
+        title="Bands",
+        description="Bands that are fetched, or that features are made from, such as red nir, or "
+        "all; every sensor takes those that it has. Without it: the sensors' default bands, but "
+        "for torchgeo's weights and timm the bands that these read.",
+    )
+
+    @model_validator(mode="after")
+    def _bands_are_of_the_sensors(self) -> Self:
+        for sensor in self.sensors:
+            self.bands_of(sensor)
+        return self
+
+    def bands_of(self, sensor: str) -> tuple[str, ...]:
+        """The bands asked for that one of the sensors has; its default bands without any.
+
+        Raises:
+            SensorError: None of the sensors has such a band, or this one has none of them.
+        """
+        known = get_sensor(sensor)
+        if not self.bands:
+            return known.default_bands
+        if self.bands == [ALL_BANDS]:
+            return tuple(known.bands)
+        others = {band for other in self.sensors for band in get_sensor(other).bands}
+        names = [band for band in self.bands if band in known.bands or band not in others]
+        if not names:
+            raise SensorError(
+                f"Sensor {sensor} has none of the bands {', '.join(self.bands)}: name some of "
+                f"{', '.join(known.bands)} too, or leave it out of --sensors."
+            )
+        return known.check_bands(names)
 
 
 class SourceParameters(Parameters):
@@ -214,8 +251,9 @@ class ExtractorParameters(Parameters):
     weights: list[str] = Field(
         default_factory=list,
         title="torchgeo weights",
-        description="For example ResNet50_Weights.SENTINEL2_RGB_MOCO: one name for all sensors, or "
-        "one for each in their order.",
+        description="For example ResNet50_Weights.SENTINEL2_ALL_MOCO: one name for all sensors, or "
+        "one for each in their order. Tiles must have been fetched with the bands that they read "
+        "(--bands all); where they read cirrus, which corrected products lack, they are given 0.",
     )
     checkpoint: list[str] = Field(
         default_factory=list,

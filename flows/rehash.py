@@ -13,6 +13,7 @@ from data_catalog.encoding import encode_observations
 from data_catalog.models import learned_codes, load_model
 from data_catalog.observations import current_observations
 from flows.artifacts import show_table
+from flows.bands import tell_of_passed_over
 from flows.checks import check_rehash
 from flows.parameters import RehashParameters
 from flows.progress import Progress
@@ -27,8 +28,11 @@ def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[di
     observations = stale_observations(
         catalogue,
         model.model_id,
-        current_observations(catalogue, model.primary_sensor, model.tile_size),
+        current_observations(
+            catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
+        ),
     )
+    tell_of_passed_over(catalogue, model.primary_sensor, model.tile_size, model.extractor.bands)
     with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
         rows = encode_observations(catalogue, model, observations, progress.advance)
     # Codes that are learned from labels are as many as there are classes to tell apart.

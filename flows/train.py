@@ -14,6 +14,7 @@ from data_catalog.feature_cache import compute_features
 from data_catalog.observations import current_observations
 from data_catalog.training import TileTraining, plan_training
 from flows.artifacts import curve, inline_address, show_text
+from flows.bands import tell_of_passed_over
 from flows.checks import check_train
 from flows.labels import read_land_cover
 from flows.learning import (
@@ -35,11 +36,11 @@ from rshash.mrhash import MrHashTraining
 def extract_features(parameters: TrainParameters, sensor: str) -> int:
     """Computes the features that are not cached yet; returns how many tiles have some."""
     catalogue = Catalogue.open(parameters.catalog)
-    observations = current_observations(catalogue, sensor, parameters.tile_size)
+    extractor, tile_size = extractor_for(parameters, sensor), parameters.tile_size
+    observations = current_observations(catalogue, sensor, tile_size, extractor.bands)
+    tell_of_passed_over(catalogue, sensor, tile_size, extractor.bands)
     with Progress(f"features {sensor}", len(observations)) as progress:
-        compute_features(
-            catalogue, sensor, observations, extractor_for(parameters, sensor), progress.advance
-        )
+        compute_features(catalogue, sensor, observations, extractor, progress.advance)
     return len(observations)
 
 

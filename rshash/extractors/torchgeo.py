@@ -111,6 +111,23 @@ class TorchGeoExtractor(FrozenExtractor):
         return features
 
 
+def own_bands(weights: str, offered: Sequence[str]) -> tuple[str, ...] | None:
+    """Canonical names of the bands that weights read, in their order; None where it is any.
+
+    Args:
+        weights: Name, such as "ResNet50_Weights.SENTINEL2_ALL_MOCO".
+        offered: Bands of the sensor: CROMA has weights for an optical one and for a radar.
+
+    Raises:
+        FeatureError: There are no such weights, or their metadata do not tell their bands.
+    """
+    member = _member(weights)
+    model = _model_of(member)
+    if model.startswith("dofa_"):
+        return None
+    return tuple(tile_input(member, model, offered, None).bands)
+
+
 def _member(name: str) -> Any:
     """The member of torchgeo's enumerations of weights that has a name."""
     from torchgeo.models import get_weight

@@ -4,6 +4,8 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 
 from data_catalog.errors import AreaError, GridError, SensorError
+from data_catalog.sensors import get_sensor
+from flows.bands import bands_for
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.nightly import nightly
@@ -15,7 +17,7 @@ from flows.parameters import (
 )
 from flows.rehash import rehash
 from flows.train import train
-from rshash.errors import CodeError
+from rshash.errors import CodeError, FeatureError
 
 FLOWS = [ingest, train, rehash, nightly, evaluate]
 
@@ -48,6 +50,9 @@ def test_a_night_hands_every_flow_its_part() -> None:
         ({"sensors": ["sentinel-2"]}, SensorError, "sentinel-2-l2a"),
         ({"bits": 12}, CodeError, "12"),
         ({"tile_size": 1000}, GridError, "60"),
+        ({"bands": ["red", "rededge9"]}, SensorError, "no band 'rededge9'.*rededge"),
+        ({"bands": ["red", "red"]}, SensorError, "each band once"),
+        ({"bands": ["rededge1"]}, SensorError, "landsat-c2-l2 has none of the bands rededge1"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(wrong, error, says) -> None:
@@ -78,3 +83,42 @@ def test_the_catalogue_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert RehashParameters().catalog == "elsewhere"
     monkeypatch.delenv("RSHASH_CATALOG")
     assert RehashParameters().catalog == "catalogue"
+
+
+def test_every_sensor_takes_the_bands_that_it_has() -> None:
+    default, some, everything = (
+        NightlyParameters(area="9,48,9.1,48.1", bands=bands)
+        for bands in ([], ["red", "nir", "nir08"], ["all"])
+    )
+    assert default.bands_of("landsat-c2-l2") == get_sensor("landsat-c2-l2").default_bands
+    assert some.bands_of("sentinel-2-l2a") == ("red", "nir", "nir08")
+    assert some.bands_of("landsat-c2-l2") == ("red", "nir08")
+    assert len(everything.bands_of("sentinel-2-l2a")) == 12
+    assert some.narrowed_to(IngestFlowParameters).bands == some.bands
+
+
+def test_weights_read_their_own_bands_in_their_order() -> None:
+    landsat = bands_for("ResNet18_Weights.LANDSAT_OLI_SR_MOCO", TrainParameters(), "landsat-c2-l2")
+    assert landsat["bands"] == [
+        *("coastal", "blue", "green", "red", "nir08", "swir16", "swir22"),
+    ]
+    assert landsat["absent"] == {}
+    dofa = "DOFABase16_Weights.DOFA_MAE"
+    chosen = TrainParameters(bands=["nir", "red"], sensors=["sentinel-2-l2a"])
+    assert bands_for(dofa, chosen, "sentinel-2-l2a") == {"bands": ["nir", "red"]}
+    assert len(bands_for(dofa, TrainParameters(), "sentinel-2-l2a")["bands"]) == 6
+    croma = bands_for("CROMABase_Weights.CROMA_VIT", TrainParameters(), "sentinel-2-l2a")
+    assert len(croma["bands"]) == 12 and not croma["absent"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "bands", "says"),
+    [
+        ("LANDSAT_OLI_TIRS_TOA_MOCO", [], "landsat-c2-l2 never has pan, lwir11, lwir12: use other"),
+        ("LANDSAT_OLI_SR_MOCO", ["red", "blue"], "--bands leaves out coastal, green, nir08"),
+    ],
+)
+def test_weights_that_a_sensor_lacks_bands_for_are_refused(weights, bands, says) -> None:
+    parameters = TrainParameters(bands=bands, sensors=["landsat-c2-l2"])
+    with pytest.raises(FeatureError, match=says):
+        bands_for(f"ResNet18_Weights.{weights}", parameters, "landsat-c2-l2")
