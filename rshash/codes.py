@@ -6,6 +6,8 @@ A bit is one where the value it stands for is zero or positive: sign(0) is +1 ev
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -25,9 +27,9 @@ def check_bits(bits: int) -> int:
     Raises:
         CodeError: The length is not a multiple of 8 from 8 to 1024.
     """
-    if bits % 8 or not 8 <= bits <= MAXIMUM_BITS:
+    if not isinstance(bits, Integral) or bits % 8 or not 8 <= bits <= MAXIMUM_BITS:
         raise CodeError(
-            f"A code cannot have {bits} bits: "
+            f"A code cannot have {bits!r} bits: "
             f"use a multiple of 8 from 8 to {MAXIMUM_BITS}, such as 64."
         )
     return bits

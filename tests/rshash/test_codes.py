@@ -58,9 +58,9 @@ def test_hamming_distance_is_right_across_its_blocks(monkeypatch: pytest.MonkeyP
     assert codes.hamming_distance(a, a[:0]).shape == (9, 0)
 
 
-@pytest.mark.parametrize("bits", [-8, 0, 7, 12, 1032])
-def test_other_lengths_are_refused(bits: int) -> None:
-    with pytest.raises(CodeError, match=f"{bits} bits"):
+@pytest.mark.parametrize("bits", [-8, 0, 7, 12, 1032, 64.0, "64", None])
+def test_other_lengths_are_refused(bits: object) -> None:
+    with pytest.raises(CodeError, match=f"{bits!r} bits"):
         codes.check_bits(bits)
 
 
