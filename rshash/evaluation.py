@@ -79,8 +79,11 @@ def ranking_quality(
         The figures, and the precision-recall curve.
 
     Raises:
-        RshashError: Ranking and labels do not match, or no query has anything relevant.
+        RshashError: Ranking and labels do not match, no query has anything relevant, or a number
+            of first ranks is below 1.
     """
+    if any(number < 1 for number in at):
+        raise RshashError(f"Figures are of the first rank or more, but found at {list(at)}.")
     ranks = _curve_ranks(ranking.shape[1])
     limits = (None, *at)
     precisions: list[list[NDArray[np.float64]]] = [[] for _ in limits]
@@ -279,6 +282,12 @@ def _check_labels(
     own_rows: NDArray[np.integer] | None,
 ) -> None:
     queries, tiles = ranking.shape
+    for labels in (query_labels, database_labels):
+        if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "biu":
+            raise RshashError(
+                "Labels are numpy arrays, integer (n,) or bool (n, classes), but found "
+                f"{getattr(labels, 'dtype', type(labels).__name__)}."
+            )
     if (
         (len(query_labels), len(database_labels)) != (queries, tiles)
         or query_labels.shape[1:] != database_labels.shape[1:]

@@ -32,10 +32,14 @@ class TileLabels:
 
     def __post_init__(self) -> None:
         expected = (len(self.tile_ids), len(self.classes))
-        if self.values.shape != expected or self.values.dtype != np.bool_:
+        values = self.values
+        is_array = isinstance(values, np.ndarray)
+        if not is_array or values.shape != expected or values.dtype != np.bool_:
+            name = type(values).__name__
             raise LabelError(
-                f"Labels of {expected[0]} tiles and {expected[1]} classes are bool of shape "
-                f"{expected}, but found {self.values.dtype} of shape {self.values.shape}."
+                f"Labels of {expected[0]} tiles and {expected[1]} classes are an array, bool of "
+                f"shape {expected}, but found "
+                f"{f'{values.dtype} of shape {values.shape}' if is_array else f'a {name}'}."
             )
         for what, names in (("Class", self.classes), ("Tile", self.tile_ids)):
             if len(set(names)) < len(names):

@@ -238,6 +238,18 @@ def test_what_cannot_be_compared_is_refused() -> None:
         FeatureRanking(np.ones((2, 3)), np.ones((2, 4)))
 
 
+def test_labels_and_ranks_that_mean_nothing_are_refused() -> None:
+    codes = pack(np.array([[1] * 8, [-1] * 8]))
+    labels = np.array([0, 1])
+    for wrong, found in (([0, 1], "list"), (np.array(["a", "b"]), "<U1"), (labels * 0.5, "float")):
+        for both in ((wrong, labels), (labels, wrong)):
+            with pytest.raises(RshashError, match=f"Labels are numpy arrays.* found {found}"):
+                mean_average_precision(codes, both[0], codes, both[1])
+    for at in (0, -1):
+        with pytest.raises(RshashError, match=rf"first rank or more, but found at \[{at}\]"):
+            mean_average_precision(codes, labels, codes, labels, at=at)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_has_no_place_in_an_order_is_refused(
     value: float, monkeypatch: pytest.MonkeyPatch

@@ -55,6 +55,11 @@ def test_labels_that_do_not_fit_are_refused(
         TileLabels(tiles, classes, values)
 
 
+def test_labels_in_a_list_are_refused() -> None:
+    with pytest.raises(LabelError, match=r"bool of shape \(2, 1\), but found a list"):
+        TileLabels(("a", "b"), ("x",), [[True], [True]])
+
+
 @pytest.mark.parametrize(
     ("fractions", "minimum", "message"),
     [
