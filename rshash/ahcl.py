@@ -25,7 +25,7 @@ from rshash.head import HashHead
 from rshash.labels import TileLabels
 from rshash.progress import ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
-from rshash.settings import above, at_least, checked, one_of, optional, share, whole
+from rshash.settings import above, at_least, checked, one_of, optional, random_seed, share, whole
 from rshash.similarity import LabelSets, SimilarityLoss, sum_codes, update_codes
 from rshash.streaming import Rows, TileStream
 from rshash.training import TrainingRun, autocast, optimise, own_random_state, run_epochs
@@ -47,7 +47,7 @@ _ALLOWED = {
     "initial_scale": above(0),
     "dropout": share(),
     "noise": at_least(0),
-    "seed": whole(0),
+    "seed": random_seed(),
     "components": optional(whole(1)),
 }
 

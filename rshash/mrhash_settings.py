@@ -7,7 +7,17 @@ from typing import Literal
 
 from rshash.codes import check_bits
 from rshash.errors import TrainingError
-from rshash.settings import above, at_least, checked, one_of, one_or_each, optional, share, whole
+from rshash.settings import (
+    above,
+    at_least,
+    checked,
+    one_of,
+    one_or_each,
+    optional,
+    random_seed,
+    share,
+    whole,
+)
 
 TILES_PER_CLUSTER = 6
 MOST_CLUSTERS = 128
@@ -30,7 +40,7 @@ _ALLOWED = {
     "hidden": whole(0),
     "dropout": share(),
     "patience": optional(whole(1)),
-    "seed": whole(0),
+    "seed": random_seed(),
     "components": one_or_each(optional(whole(1))),
 }
 

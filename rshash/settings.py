@@ -30,6 +30,13 @@ def whole(least: int) -> Allowed:
     return Allowed(f"a whole number of at least {least}", lambda v: _is_whole(v) and v >= least)
 
 
+def random_seed() -> Allowed:
+    """What torch takes as a seed."""
+    return Allowed(
+        "a whole number from 0 to 2**64 - 1", lambda v: _is_whole(v) and 0 <= v < 1 << 64
+    )
+
+
 def at_least(least: float) -> Allowed:
     """Finite numbers from a least one on."""
     return Allowed(f"a finite number of at least {least:g}", lambda v: _is_finite(v) and v >= least)

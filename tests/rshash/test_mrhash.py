@@ -307,8 +307,9 @@ def test_features_that_nothing_can_be_learned_from_are_refused() -> None:
         ({"dropout": 1.0}, r"dropout is a number from 0 to below 1, but found 1\.0"),
         ({"dropout": -0.1}, "dropout is a number from 0 to below 1"),
         ({"patience": 0}, "patience is None or a whole number of at least 1"),
-        ({"seed": -1}, "seed is a whole number of at least 0, but found -1"),
-        ({"seed": True}, "seed is a whole number of at least 0, but found True"),
+        ({"seed": -1}, "seed is a whole number from 0 to 2.*64 - 1, but found -1"),
+        ({"seed": 1 << 64}, "seed is a whole number .* found 18446744073709551616"),
+        ({"seed": True}, "seed is a whole number .* found True"),
         ({"components": 0}, "components is None or a whole number of at least 1"),
         ({"components": (4, 0)}, r"components is .* or a tuple of those, but found \(4, 0\)"),
     ],
@@ -316,6 +317,11 @@ def test_features_that_nothing_can_be_learned_from_are_refused() -> None:
 def test_settings_out_of_range_are_refused_by_name(setting: dict, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         resolved_settings(100, replace(QUICK, **setting))
+
+
+def test_the_largest_seed_trains() -> None:
+    training = train_mrhash([make_places(40)[0]], replace(QUICK, seed=(1 << 64) - 1))
+    assert np.isfinite(training.losses["hashing"]).all()
 
 
 def test_every_source_has_components_of_its_own(tmp_path: Path) -> None:
