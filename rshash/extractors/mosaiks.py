@@ -64,6 +64,12 @@ class Mosaiks(FrozenExtractor):
         super().__init__(spec, filters, features)
 
     def _prepare(self, tiles: Tensor) -> Tensor:
+        size = self._spec["kernel_size"]
+        if min(tiles.shape[-2:]) < size:
+            raise FeatureError(
+                f"Filters of {size} x {size} pixels need tiles that are no smaller, but found "
+                f"tiles of {tiles.shape[-2]} x {tiles.shape[-1]}."
+            )
         return (tiles - self._means.to(tiles.device)).div_(self._spreads.to(tiles.device))
 
     def _forward(self, network: Any, inputs: Tensor) -> Tensor:

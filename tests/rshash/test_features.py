@@ -112,6 +112,13 @@ def test_features_do_not_depend_on_the_batch() -> None:
     assert extractor(tiles[:0]).shape == (0, 16)
 
 
+def test_tiles_smaller_than_the_random_filters_are_refused() -> None:
+    extractor = make_extractor({**MOSAIKS, "kernel_size": 5})
+    assert np.isfinite(extractor(np.zeros((1, 2, 5, 5), np.float32))).all()
+    with pytest.raises(FeatureError, match=r"Filters of 5 x 5 pixels .* found tiles of 4 x 6"):
+        extractor(np.zeros((1, 2, 4, 6), np.float32))
+
+
 def test_random_features_tell_brightness_and_texture_apart() -> None:
     extractor = make_extractor({**MOSAIKS, "features": 256})
     random = np.random.default_rng(1)
