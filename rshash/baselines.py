@@ -91,6 +91,8 @@ def fit_pca_sign(train: Features, bits: int) -> LinearHash:
             f"{bits} principal components are wanted of features of length {train.shape[1]}: "
             "use fewer bits."
         )
+    # Linear algebra knows no half precision.
+    train = train.astype(np.result_type(train, np.float32), copy=False)
     mean = train.mean(axis=0)
     centred = train - mean
     _, directions = np.linalg.eigh(centred.T @ centred)
@@ -106,6 +108,7 @@ def fit_itq(train: Features, bits: int, iterations: int = 50, seed: int = 0) -> 
     Raises:
         CodeError: The number of bits is not allowed, or larger than d.
     """
+    train = train.astype(np.result_type(train, np.float32), copy=False)
     components = fit_pca_sign(train, bits)
     projected = (train - components.mean) @ components.projection
     random = np.random.default_rng(seed)

@@ -82,3 +82,11 @@ def test_all_baselines_that_the_features_allow(
     assert list(fitted) == names
     for name, hashed in fitted.items():
         assert hashed.bits == (dimensions if name.startswith("sign") else bits)
+
+
+def test_features_in_half_precision_get_the_same_codes(features: np.ndarray) -> None:
+    half = features.astype(np.float16)
+    for name, hashed in fit_baselines(half, 16, seed=1).items():
+        single = fit_baselines(half.astype(np.float32), 16, seed=1)[name]
+        differing = np.bitwise_count(hashed.encode(half) ^ single.encode(half.astype(np.float32)))
+        assert differing.mean() < 0.02 * hashed.bits, name
