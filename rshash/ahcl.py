@@ -208,8 +208,8 @@ def train_ahcl(
         CheckpointError: The checkpoint is damaged, or belongs to another training.
     """
     settings = checked_settings(settings or AhclSettings())
-    check_labelled_tiles(features.shape[0], labels, settings)
     check_sources([features])
+    check_labelled_tiles(features.shape[0], labels, settings)
     scaling = FeatureScaling.fit(features, settings.components)
     saved = None
     if checkpoint is not None:

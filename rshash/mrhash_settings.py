@@ -158,14 +158,14 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
     if clusters is None:
         if n_tiles < SMALLEST_TRAINING_SET:
             raise TrainingError(
-                f"{n_tiles} tiles are too few to learn from: ingest at least "
-                f"{SMALLEST_TRAINING_SET}."
+                f"{n_tiles} tiles are too few to learn from: at least "
+                f"{SMALLEST_TRAINING_SET} are needed."
             )
         return replace(settings, clusters=min(MOST_CLUSTERS, n_tiles // TILES_PER_CLUSTER))
     if n_tiles < 2 * clusters:
         fewer = f", or train with at most {n_tiles // 2} clusters" if n_tiles >= 4 else ""
         raise TrainingError(
             f"{n_tiles} tiles are too few for {clusters} clusters: "
-            f"ingest at least {2 * clusters} tiles{fewer}."
+            f"train on at least {2 * clusters} tiles{fewer}."
         )
     return settings

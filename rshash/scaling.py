@@ -72,8 +72,9 @@ class FeatureScaling:
         """Refuses features that are not rows of the length the scaling was fitted to.
 
         Raises:
-            FeatureError: They are not.
+            FeatureError: They are not, or no array of numbers.
         """
+        _check_numbers(features)
         shape = tuple(features.shape)
         if len(shape) == 2 and shape[1] == len(self.mean):
             return
@@ -108,12 +109,19 @@ def check_sources(sources: Sequence[Rows], names: Sequence[str] | None = None) -
         names: What to call the sources in messages; their numbers without it.
 
     Raises:
-        FeatureError: A source's features are not (n, d).
-        TrainingError: There is no source, the sources have different numbers of rows, or tiles
+        FeatureError: A source's features are no array of numbers, or not (n, d).
+        TrainingError: There is no list of sources, they have different numbers of rows, or tiles
             lack the primary source.
     """
+    if not isinstance(sources, Sequence):
+        raise TrainingError(
+            "A list with each source's features is needed, also of one source, but found a "
+            f"{type(sources).__name__}."
+        )
     if not sources:
         raise TrainingError("At least one source's features are needed, but found none.")
+    for source in sources:
+        _check_numbers(source)
     shapes = [tuple(source.shape) for source in sources]
     if any(len(shape) != 2 for shape in shapes):
         raise FeatureError(f"Features have shape (n, d), but found the shapes {shapes}.")
@@ -122,12 +130,26 @@ def check_sources(sources: Sequence[Rows], names: Sequence[str] | None = None) -
         names = names or [f"source {number}" for number in range(1, len(sources) + 1)]
         found = ", ".join(f"{name} has {n}" for name, n in zip(names, rows, strict=True))
         raise TrainingError(f"All sources must describe the same tiles, but {found} rows.")
-    missing = sum(int(np.isnan(block).any(axis=1).sum()) for _, block in blocks(sources[0]))
+    missing = [
+        start + row
+        for start, block in blocks(sources[0])
+        for row in np.flatnonzero(np.isnan(block).any(axis=1)).tolist()
+    ]
     if missing:
-        primary = f", {names[0]}" if names else ""
+        primary = f" of the primary source, {names[0]}" if names else " of the primary source"
         raise TrainingError(
-            f"{missing} of {rows[0]} tiles lack the primary source{primary}: "
-            "leave them out of training."
+            f"{len(missing)} of {rows[0]} tiles lack features{primary if len(rows) > 1 else ''}, "
+            f"the first in row {missing[0]}: leave them out of training."
+        )
+
+
+def _check_numbers(features: Rows) -> None:
+    rows = features[:1] if getattr(features, "shape", ()) else features
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
+        name = type(features).__name__
+        raise FeatureError(
+            "Features are a numpy array or a FeatureFile of numbers, but found a "
+            f"{name}{f' of {rows.dtype}' if isinstance(rows, np.ndarray) else ''}."
         )
 
 

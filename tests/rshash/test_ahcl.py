@@ -177,13 +177,18 @@ def test_features_and_labels_of_different_numbers_of_tiles_are_refused() -> None
     features, labels = database()
     with pytest.raises(LabelError, match="149 tiles and labels of 150"):
         train_ahcl(features[1:], labels, SETTINGS)
+    with pytest.raises(FeatureError, match="found a list"):
+        train_ahcl(features.tolist(), labels, SETTINGS)
     with pytest.raises(LabelError, match="149 tiles"):
         check_labelled_tiles(149, labels, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("value", "error", "message"),
-    [(np.nan, TrainingError, "1 of 150 tiles lack"), (np.inf, FeatureError, "infinite")],
+    [
+        (np.nan, TrainingError, "1 of 150 tiles lack features, the first in row"),
+        (np.inf, FeatureError, "infinite"),
+    ],
 )
 def test_features_that_are_not_finite_are_refused(
     value: float, error: type[RshashError], message: str

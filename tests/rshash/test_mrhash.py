@@ -257,7 +257,7 @@ def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
         resolved_settings(23, MrHashSettings())
     for n_tiles, clusters in ((24, 4), (120, 20), (10_000, 128)):
         assert resolved_settings(n_tiles, MrHashSettings()).clusters == clusters
-    with pytest.raises(TrainingError, match=r"ingest at least 128 tiles\.$"):
+    with pytest.raises(TrainingError, match=r"train on at least 128 tiles\.$"):
         resolved_settings(3, MrHashSettings(clusters=64))
     with pytest.raises(
         TrainingError, match="clusters is None or a whole number of at least 2, but found 1"
@@ -270,7 +270,10 @@ def test_training_sets_that_cannot_work_are_refused_at_once() -> None:
     with pytest.raises(TrainingError, match="At least one source"):
         train_mrhash([], SMALL)
     primary[5] = np.nan
-    with pytest.raises(TrainingError, match="1 of 120 tiles lack the primary"):
+    with pytest.raises(
+        TrainingError,
+        match="1 of 120 tiles lack features of the primary source, the first in row 5",
+    ):
         train_mrhash([primary, secondary], SMALL)
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from rshash.errors import FeatureError, TrainingError
 from rshash.scaling import FeatureScaling, check_sources
@@ -138,5 +139,34 @@ def test_sources_that_cannot_be_trained_on_are_refused() -> None:
         check_sources([primary, secondary[1:]], ["s2", "landsat"])
     with pytest.raises(TrainingError, match="source 1 has 399, source 2 has 400"):
         check_sources([primary[1:], secondary])
-    with pytest.raises(TrainingError, match="1 of 400 tiles lack the primary source, landsat:"):
+    lacking = "1 of 400 tiles lack features"
+    with pytest.raises(
+        TrainingError, match=f"{lacking} of the primary source, landsat, the first in row 7:"
+    ):
         check_sources([secondary, primary], ["landsat", "s2"])
+    with pytest.raises(TrainingError, match=f"{lacking} of the primary source, the first in row 7"):
+        check_sources([secondary, primary])
+    with pytest.raises(TrainingError, match=f"{lacking}, the first in row 7:"):
+        check_sources([secondary])
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        ([[1.0, 2.0]], "list"),
+        (torch.ones(3, 20), "Tensor"),
+        (None, "NoneType"),
+        (np.full((3, 20), "a"), "ndarray of <U1"),
+        (np.full((3, 20), None), "ndarray of object"),
+    ],
+)
+def test_features_that_are_no_array_of_numbers_are_refused(found: object, name: str) -> None:
+    scaling = FeatureScaling.fit(correlated())
+    for use in (lambda: check_sources([correlated(), found]), lambda: scaling.apply(found)):
+        with pytest.raises(FeatureError, match=f"FeatureFile of numbers, but found a {name}"):
+            use()
+
+
+def test_sources_come_in_a_list() -> None:
+    with pytest.raises(TrainingError, match=r"A list with each source's .* but found a ndarray"):
+        check_sources(correlated())
