@@ -110,15 +110,6 @@ class Checkpoint:
         entry = self._index["stages"][stage]
         return StageState(entry["epoch"], list(entry["losses"]), tensors, dict(entry["values"]))
 
-    def clear(self) -> None:
-        """Removes the checkpoint's files, so that the training starts anew."""
-        distributed.barrier()
-        entries = [*self._index["kept"].values(), *self._index["stages"].values()]
-        self._index |= {"kept": {}, "stages": {}}
-        if distributed.is_main():
-            for name in [INDEX_FILE, *(entry["file"] for entry in entries)]:
-                (self.folder / name).unlink(missing_ok=True)
-
     def _commit(
         self, section: str, name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]
     ) -> None:

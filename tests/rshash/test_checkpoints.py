@@ -123,15 +123,6 @@ def test_a_damaged_index_is_refused(content: str, tmp_path: Path) -> None:
         Checkpoint(tmp_path, IDENTITY)
 
 
-def test_a_cleared_checkpoint_starts_anew_and_leaves_other_files(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    checkpoint = saved(tmp_path)
-    checkpoint.clear()
-    assert checkpoint.load("hashing") is None
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    Checkpoint(tmp_path, {"method": "ahcl"})
-
-
 def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, IDENTITY)
     shared = torch.ones(4)
