@@ -26,6 +26,10 @@ from rshash.streaming import Rows, blocks
 INDEX_FILE = "checkpoint.json"
 _FORMAT = 1
 
+TRAINING_VERSION = 1
+"""Raised by hand with every change after which a training computes something else: what was half
+trained before is then not gone on with."""
+
 
 @dataclass(frozen=True)
 class StageState:
@@ -60,10 +64,12 @@ class Checkpoint:
                 fingerprints of the data.
 
         Raises:
-            CheckpointError: The folder holds another training's state, or a damaged index.
+            CheckpointError: The folder holds the state of another training or of another version's,
+                or a damaged index.
         """
         self.folder = Path(folder)
-        self._identity = json.loads(json.dumps(identity, default=_plain))
+        versioned = {"training_version": TRAINING_VERSION, **identity}
+        self._identity = json.loads(json.dumps(versioned, default=_plain))
         self._index: dict[str, Any] = {
             "format": _FORMAT,
             "identity": self._identity,
@@ -172,7 +178,7 @@ class Checkpoint:
         if differences:
             raise CheckpointError(
                 f"{self.folder} holds the state of another training: {'; '.join(differences)}. "
-                "Train with the same settings and data, or use another folder."
+                "Train with the same version, settings and data, or use another folder."
             )
         return index
 

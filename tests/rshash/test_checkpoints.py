@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from rshash import checkpoints
 from rshash.checkpoints import INDEX_FILE, Checkpoint, StageState, fingerprint
 from rshash.errors import CheckpointError, TrainingError
 from rshash.streaming import FeatureFile
@@ -96,6 +97,13 @@ def test_another_trainings_state_is_refused_naming_what_differs(tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"settings\.dropout was null and is 0\.5\. "):
         Checkpoint(tmp_path, {**IDENTITY, "settings": {**IDENTITY["settings"], "dropout": 0.5}})
     assert issubclass(CheckpointError, TrainingError)
+
+
+def test_another_versions_state_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path)
+    monkeypatch.setattr(checkpoints, "TRAINING_VERSION", checkpoints.TRAINING_VERSION + 1)
+    with pytest.raises(CheckpointError, match=r"training_version was \d+ and is \d+\. Train"):
+        Checkpoint(tmp_path, IDENTITY)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "changed", "gone"])
