@@ -1,16 +1,19 @@
 """Training jobs: a training described by files, run in this process or in several at once.
 
-    python -m rshash.job job.json
+    python -m rshash.job job.json [PID]
 
 trains what a job file describes. Started by torchrun, its processes share the work. Progress goes
-to stdout as one JSON object a line.
+to stdout as one JSON object a line. With the ID of a process it ends when that one does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import select
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -111,7 +114,8 @@ def run_job(
         path = Path(folder) / "job.json"
         job.save(path)
         try:
-            distributed.launch(["rshash.job", str(path)], processes, receive)
+            arguments = ["rshash.job", str(path), str(os.getpid())]
+            distributed.launch(arguments, processes, receive)
         except TrainingError as error:
             if failures:
                 raise TrainingError(failures[0]) from error
@@ -156,7 +160,9 @@ def load_training(folder: Path) -> MrHashTraining | AhclTraining:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the job of a file, telling progress and errors on stdout."""
-    (path,) = arguments
+    path, *launchers = arguments
+    for launcher in launchers:
+        _end_with(int(launcher))
     try:
         with distributed.process_group():
             _train(TrainingJob.load(Path(path)), lambda progress: _tell(asdict(progress)))
@@ -164,6 +170,25 @@ def main(arguments: Sequence[str]) -> int:
         _tell({"error": str(error)})
         return 1
     return 0
+
+
+def _end_with(process: int) -> None:
+    """Ends this process as soon as another one has ended, however it did (on Linux).
+
+    Else it would still write checkpoints while a run that follows a killed one reads them.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return
+    try:
+        ended = os.pidfd_open(process)
+    except ProcessLookupError:
+        os._exit(1)
+
+    def wait() -> None:
+        select.select([ended], [], [])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from rshash import distributed
 from rshash.ahcl import AhclSettings, train_ahcl
 from rshash.distributed import launch
 from rshash.errors import TrainingError
@@ -73,7 +75,16 @@ def test_a_jobs_settings_may_differ_by_source(tmp_path: Path) -> None:
     assert load_training(tmp_path / "output").settings == found.settings
 
 
-def test_two_processes_share_the_work_of_one(tmp_path: Path) -> None:
+def test_two_processes_share_the_work_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def noted(arguments: list[str], *rest: Any) -> None:
+        started.extend(arguments)
+        launch(arguments, *rest)
+
+    monkeypatch.setattr(distributed, "launch", noted)
     write_sources(tmp_path)
     alone = run_job(job_in(tmp_path))
     steps: list[Progress] = []
@@ -82,6 +93,7 @@ def test_two_processes_share_the_work_of_one(tmp_path: Path) -> None:
         steps.append,
         processes=2,
     )
+    assert started[-1] == str(os.getpid()), "they are to end with this process"
     assert [step.epoch for step in steps if step.stage == "hashing"] == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(
         together.losses["hashing"], alone.losses["hashing"], rtol=0.25, atol=0.05
@@ -254,6 +266,29 @@ def test_what_failed_in_the_processes_is_told(
     Path("failing.py").write_text("raise SystemExit('the disk is full')\n")
     with pytest.raises(TrainingError, match=r"in 2 processes failed(.|\n)*the disk is full"):
         launch(["failing"], 2, print)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of others' ends")
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_job_ends_with_the_process_that_started_it(ended_before: bool, tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    endless = {**SETTINGS, "hashing_epochs": 10**6}
+    job_in(tmp_path, settings=endless, output=str(tmp_path / "output")).save(tmp_path / "job.json")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as starter:
+        if ended_before:
+            starter.kill()
+            starter.wait()
+        command = [sys.executable, "-m", "rshash.job", str(tmp_path / "job.json")]
+        command.append(str(starter.pid))
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as training:
+            assert training.stdout is not None
+            assert bool(training.stdout.readline()) is not ended_before
+            starter.kill()
+            try:
+                training.communicate(timeout=60)
+            finally:
+                training.kill()
+        assert training.returncode == 1
 
 
 def test_a_jobs_error_is_told_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
