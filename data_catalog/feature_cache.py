@@ -143,6 +143,11 @@ def joined_features(
     return list(found_ids), joined
 
 
+def _cache_name(extractor: Extractor) -> str:
+    """What features go by: those of a GPU in half precision are not those of a CPU."""
+    return extractor.id if extractor.precision == "float32" else f"{extractor.id}-bf16"
+
+
 def _fill(
     cached: _Cached, catalogue: Catalogue, sensor: str, advance: Callable[[int], None] | None
 ) -> None:
@@ -179,7 +184,7 @@ def _read_ahead(read: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 def _join(folder: Path, cached: _Cached, at: NDArray[np.intp]) -> FeatureFile:
     """The features of observations as a file, with rows of NaN for position -1."""
-    path = folder / f"{cached.extractor.id}-{cached.fingerprint(at)}.npy"
+    path = folder / f"{_cache_name(cached.extractor)}-{cached.fingerprint(at)}.npy"
     try:
         os.utime(path)
         return FeatureFile.open(path)
@@ -214,7 +219,7 @@ class _Cached:
         self.extractor = extractor
         self.rows = observations["row"].to_numpy(np.int64)
         self.tile_ids = pd.Index(observations["tile_id"])
-        folder = catalogue.root / ".cache" / "features" / extractor.id
+        folder = catalogue.root / ".cache" / "features" / _cache_name(extractor)
         self._numbers, names = pd.factorize(observations["segment_id"], sort=True)
         self._segments = [_Segment(folder / str(name), extractor.dimensions) for name in names]
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -47,7 +47,11 @@ class Extractor(Protocol):
 
     @property
     def id(self) -> str:
-        """Name of the extractor with a hash of its content: equal IDs make equal features."""
+        """Its name with a hash of its content: equal IDs in one precision make equal features."""
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """What its vectors are computed in, where it runs now."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -164,6 +168,11 @@ class FrozenExtractor:
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         self.network.to(self.device).to(memory_format=layout)
         return self
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """What the network computes in on its device."""
+        return "bfloat16" if self.mixed_precision and self.device.type == "cuda" else "float32"
 
     @property
     def tiles_at_once(self) -> int:

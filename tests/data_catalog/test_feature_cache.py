@@ -32,6 +32,7 @@ class MeanBrightness:
     """An extractor that counts what it is asked for; one tile has no features."""
 
     id, bands, dimensions, tiles_at_once = "mean", ("red", "green"), 2, 1
+    precision = "float32"
 
     def __init__(self) -> None:
         self.asked = 0
@@ -83,6 +84,23 @@ def test_the_cache_can_be_deleted_and_follows_the_extractor(catalogue: Catalogue
     again = MeanBrightness()
     np.testing.assert_array_equal(observation_features(catalogue, S2, observations, again), before)
     assert again.asked == len(observations)
+
+
+def test_features_of_another_precision_are_not_taken_for_those_asked_for(
+    catalogue: Catalogue,
+) -> None:
+    observations = current_observations(catalogue, S2)
+    observation_features(catalogue, S2, observations, MeanBrightness())
+    rounded = MeanBrightness()
+    rounded.precision = "bfloat16"
+    observation_features(catalogue, S2, observations, rounded)
+    assert rounded.asked == len(observations)
+    assert cache_files(catalogue, extractor="mean-bf16")
+    joined = [
+        joined_features(catalogue, {S2: extractor}, 1920)[1][S2].path
+        for extractor in (MeanBrightness(), rounded)
+    ]
+    assert joined[0] != joined[1]
 
 
 @pytest.mark.parametrize("kind", ["rows", "features"])

@@ -52,6 +52,15 @@ def test_the_spec_holds_no_path(timm_spec: dict) -> None:
     assert Path(timm_spec["checkpoint"]).name not in str(make_extractor(timm_spec).spec())
 
 
+def test_precision_is_told_by_kind_and_device(timm_spec: dict) -> None:
+    for spec, on_gpu in ((MOSAIKS, "float32"), (timm_spec, "bfloat16")):
+        extractor = make_extractor(spec)
+        extractor.device = torch.device("cpu")
+        assert extractor.precision == "float32"
+        extractor.device = torch.device("cuda")
+        assert extractor.precision == on_gpu
+
+
 def test_the_random_filters_follow_the_seed() -> None:
     first, again = make_extractor(MOSAIKS), make_extractor(MOSAIKS)
     assert first.id == again.id
