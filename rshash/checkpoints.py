@@ -178,8 +178,8 @@ class Checkpoint:
         if differences:
             raise CheckpointError(
                 f"{self.folder} holds the state of another training: {'; '.join(differences)}. "
-                "Train with the same version, settings and data, use another folder, or delete this "
-                "one to train from the start."
+                "Train with the same version, settings and data, use another folder, or delete "
+                "this one to train from the start."
             )
         return index
 
