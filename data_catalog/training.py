@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from data_catalog.segments import collection_of, segment_index
 from data_catalog.training_folders import reserved
 from rshash.ahcl import AhclSettings, AhclTraining, check_labelled_tiles
 from rshash.checkpoints import fingerprint
+from rshash.errors import LabelError
 from rshash.features import Extractor
 from rshash.job import TrainingJob, run_job
 from rshash.labels import TileLabels, align
@@ -153,7 +155,7 @@ class TileTraining:
 def plan_training(
     catalogue: Catalogue,
     extractors: dict[str, Extractor],
-    settings: MrHashSettings | AhclSettings,
+    settings_of: Callable[[int], MrHashSettings | AhclSettings],
     tile_size: int,
     *,
     labels: TileLabels | None = None,
@@ -165,7 +167,7 @@ def plan_training(
         catalogue: Holds the tiles.
         extractors: By sensor ID, the primary sensor first. Sensors that saw none of the tiles take
             no part; AHCL takes the primary one alone.
-        settings: Say the method.
+        settings_of: Gives the settings, which say the method, for a number of tiles.
         tile_size: Metres on a side.
         labels: For AHCL, which learns from the labelled tiles that the primary sensor has seen.
         from_pixels: Whether MrHash tunes the primary sensor's extractor too.
@@ -179,7 +181,14 @@ def plan_training(
     wanted = None if labels is None else set(labels.tile_ids)
     tile_ids, features = joined_features(catalogue, extractors, tile_size, wanted)
     if labels is not None:
+        if not tile_ids:
+            raise LabelError(
+                f"{primary} has clearly seen none of the {len(labels)} labelled tiles: label tiles "
+                "that it has, or ingest their area over a longer period."
+            )
         labels = _of_tiles(labels, tile_ids)
+    settings = settings_of(len(tile_ids))
+    if labels is not None:
         assert isinstance(settings, AhclSettings)
         check_labelled_tiles(len(tile_ids), labels, settings)
     chosen = observations.set_index("tile_id", drop=False).loc[tile_ids].reset_index(drop=True)

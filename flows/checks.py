@@ -130,7 +130,7 @@ def _check_learning(
 ) -> None:
     """Refuses to learn from tiles; tables may label all that are known."""
     check_processes(parameters.processes)
-    settings = settings_for(parameters, extractors[parameters.sensors[0]])
+    settings = settings_for(parameters, extractors[parameters.sensors[0]], len(tiles))
     if isinstance(settings, MrHashSettings):
         resolved_settings(len(tiles), settings)
     elif not parameters.land_cover:

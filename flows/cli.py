@@ -86,6 +86,8 @@ def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None
 
         rshash train --method ahcl --labels pseudo
 
+        rshash train --method ahcl --labels labels.csv --preset paper
+
     Features of a network that torchgeo knows, tuned while the codes are learned
 
         rshash train --extractor torchgeo --weights ResNet50_Weights.SENTINEL2_RGB_MOCO

@@ -47,11 +47,13 @@ def extractor_for(parameters: TrainParameters, sensor: str) -> Extractor:
 
 
 def settings_for(
-    parameters: TrainParameters, extractor: Extractor
+    parameters: TrainParameters, extractor: Extractor, n_tiles: int
 ) -> MrHashSettings | AhclSettings:
-    """The settings of the method that the parameters ask for and the primary extractor wants."""
+    """The settings that the parameters ask for and the primary extractor wants, for n tiles."""
     bits, seed, components = parameters.bits, parameters.seed, extractor.components
     if parameters.method == "ahcl":
+        if parameters.preset == "paper":
+            return AhclSettings.paper(bits, n_tiles=n_tiles, seed=seed, components=components)
         return AhclSettings(bits=bits, seed=seed, components=components)
     clusters = parameters.clusters
     if parameters.preset == "paper":

@@ -185,8 +185,8 @@ class MethodParameters(Parameters):
     preset: Literal["default", "paper"] = Field(
         "default",
         title="Preset",
-        description="Settings of mrhash: default is what won in our measurements, "
-        "paper what was published.",
+        description="default: the settings that won in our measurements; paper: those that were "
+        "published with the method.",
     )
     clusters: int | None = Field(
         None,
@@ -290,7 +290,7 @@ class TrainParameters(ExtractorParameters, LabelParameters, MethodParameters, Se
             )
         others = {
             "mrhash": ("labels", "minimum_share"),
-            "ahcl": ("preset", "clusters", "patience", "from_pixels"),
+            "ahcl": ("clusters", "patience", "from_pixels"),
         }
         self._refuse(others[self.method], f"--method {self.method}")
         if self.from_pixels and self.processes > 1:

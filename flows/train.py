@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _plan(catalogue: Catalogue, parameters: TrainParameters) -> TileTraining:
     return plan_training(
         catalogue,
         extractors,
-        settings_for(parameters, extractors[primary]),
+        partial(settings_for, parameters, extractors[primary]),
         parameters.tile_size,
         labels=labels_for(catalogue, parameters, primary, parameters.tile_size),
         from_pixels=parameters.from_pixels,

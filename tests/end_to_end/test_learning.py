@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 from demo_nights import WORLD, Nights, checksums
@@ -21,12 +22,15 @@ from data_catalog.code_tables import collection_of, published_table
 from data_catalog.errors import CatalogueError, QueryError
 from data_catalog.models import load_model
 from data_catalog.query import open_codes
+from data_catalog.training import plan_training
 from flows import cli
 from flows.checks import check_evaluate, check_rehash, check_train
 from flows.learning import extractor_for
 from flows.parameters import EvaluateParameters, RehashParameters, TrainParameters
 from rshash import distributed
+from rshash.ahcl import AhclSettings
 from rshash.errors import LabelError, RshashError
+from rshash.labels import TileLabels
 
 TILES = sorted(tile.id for tile in WORLD.all_tiles)
 PRIMARY = "sentinel-2-l2a"
@@ -81,6 +85,31 @@ def test_a_model_learns_from_a_table_of_labels(catalog: str, tmp_path: Path) -> 
     assert codes.model_id == model_id
     assert set(codes.similar(labelled[0], k=10)["tile_id"]) <= set(labelled[:15])
     assert state_of_trainings(catalogue) == []
+
+
+def test_the_published_weights_of_ahcl_follow_the_number_of_labelled_tiles(
+    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    lines = [f"{tile_id},{'west' if i < 15 else 'east'}" for i, tile_id in enumerate(TILES[:25])]
+    (tmp_path / "labels.csv").write_text("\n".join(["tile_id,label", *lines]))
+    given = ["--method", "ahcl", "--labels", str(tmp_path / "labels.csv"), "--preset", "paper"]
+    assert command(monkeypatch, "train", "--catalog", catalog, *given) == 0
+    settings = load_model(Catalogue.open(catalog)).training["settings"]
+    assert settings["quantisation_weight"] == 200 / 25
+    assert settings["schedule"] == "steps"
+
+
+def test_labels_of_tiles_that_were_never_clear_are_refused(nights: Nights) -> None:
+    extractor = extractor_for(TrainParameters(), PRIMARY)
+    labels = TileLabels(("UTM1920-32N_0001_0001",), ("a", "b"), np.array([[True, False]]))
+    with pytest.raises(LabelError, match=f"{PRIMARY} has clearly seen none of the 1 labelled"):
+        plan_training(
+            nights.catalogue,
+            {PRIMARY: extractor},
+            lambda n_tiles: AhclSettings.paper(n_tiles=n_tiles),
+            1920,
+            labels=labels,
+        )
 
 
 def test_a_table_of_other_tiles_is_refused_before_any_work(catalog: str, tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
         (["train", "--method", "ahcl", "--labels", "land-cover:"], "esa-worldcover"),
         (["train", "--labels", "labels.csv"], "--labels is not for --method mrhash"),
         (
-            ["train", "--method", "ahcl", "--labels", "pseudo", "--preset", "paper"],
-            "--preset is not for --method ahcl",
+            ["train", "--method", "ahcl", "--labels", "pseudo", "--clusters", "9"],
+            "--clusters is not for --method ahcl",
         ),
         (["train", "--from-pixels", "--processes", "2"], "--from-pixels"),
         (["train", "--patience", "0"], "--patience 0"),
