@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -70,6 +71,11 @@ def run(paths: list[str], settings: dict[str, object]) -> dict[str, object]:
     return json.loads(found.stdout.splitlines()[-1])
 
 
+def median_rates(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    stages = dict.fromkeys(stage for stage, _ in steps)
+    return [(name, median(rate for stage, rate in steps if stage == name)) for name in stages]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiles", type=int, default=1_000_000)
@@ -98,7 +104,7 @@ def main() -> None:
         ("training / features in memory", f"{peak / in_memory:.2f}"),
         ("training / limit", f"{peak / LIMIT:.2f}"),
         ("training", f"{training['seconds']:.0f} s"),
-        *((f"{stage} epoch", f"{rate:,.0f} tiles/s") for stage, rate in training["epochs"]),
+        *((stage, f"{rate:,.0f} tiles/s") for stage, rate in median_rates(training["epochs"])),
     ]
     for name, value in rows:
         print(f"{name:32}{value:>18}")

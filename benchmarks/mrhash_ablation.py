@@ -94,10 +94,6 @@ def correlation(outputs: Tensor) -> Tensor:
     return (products - torch.eye(bits)).square().sum() / (bits * (bits - 1))
 
 
-def quantisation(outputs: Tensor) -> Tensor:
-    return (outputs.abs() - 1).square().mean()
-
-
 VARIANTS = [
     Variant("default", {}),
     Variant("paper", {}, paper=True),
@@ -126,7 +122,9 @@ VARIANTS = [
     Variant("kernel twice as wide", {}, constant("LENGTH", 5.0)),
     Variant("balance term", {}, added_term(imbalance, 1.0)),
     Variant("decorrelation term", {}, added_term(correlation, 10.0)),
-    Variant("quantisation term", {}, added_term(quantisation, 0.1)),
+    Variant("no quantisation term", {"quantisation_weight": 0.0}),
+    Variant("quantisation weight 0.1", {"quantisation_weight": 0.1}),
+    Variant("quantisation weight 1", {"quantisation_weight": 1.0}),
     Variant("batches of 128", {"batch_size": 128}),
     Variant("batches of 512", {"batch_size": 512}),
     Variant("40 epochs", {"hashing_epochs": 40}),

@@ -48,6 +48,7 @@ class Hashing(nn.Module):
         self.centres = nn.Parameter(centres.clone(), requires_grad=autoencoder is not None)
         self._reconstruction_weight = settings.reconstruction_weight
         self._similarity_weight = settings.similarity_weight
+        self._quantisation_weight = settings.quantisation_weight
         self._sharpening = settings.sharpening
 
     def outputs(self, arrays: Sequence[Tensor]) -> Tensor:
@@ -80,6 +81,8 @@ class Hashing(nn.Module):
             loss = loss + self._similarity_weight * distributed.as_share_mean(
                 _Dissimilarity.apply(outputs, latent.detach()), len(outputs)
             )
+        if self._quantisation_weight:
+            loss = loss + self._quantisation_weight * (outputs.abs() - 1).square().mean()
         return loss
 
     @torch.no_grad()

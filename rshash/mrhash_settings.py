@@ -37,6 +37,7 @@ _ALLOWED = {
     "backbone_rate": at_least(0),
     "reconstruction_weight": at_least(0),
     "similarity_weight": at_least(0),
+    "quantisation_weight": at_least(0),
     "hidden": whole(0),
     "dropout": share(),
     "patience": optional(whole(1)),
@@ -70,6 +71,7 @@ class MrHashSettings:
             learning rate; 0 keeps it frozen.
         reconstruction_weight: Weight of the autoencoder's reconstruction in the hashing stage.
         similarity_weight: Weight of keeping the latent vectors' cosines in the codes.
+        quantisation_weight: Weight of bringing the head's outputs near to -1 and +1.
         hidden: Width of the head's hidden layer; 0 for none.
         dropout: Share of the hidden layer dropped while training.
         patience: Epochs of the hashing stage without a better judgement by held-out tiles, which
@@ -93,6 +95,7 @@ class MrHashSettings:
     backbone_rate: float = 0.01
     reconstruction_weight: float = 1.0
     similarity_weight: float = 10.0
+    quantisation_weight: float = 0.3
     hidden: int = 1024
     dropout: float = 0.5
     patience: int | None = None
@@ -121,6 +124,7 @@ class MrHashSettings:
             # Published as 5 beside divergences that are averaged over the clusters too.
             reconstruction_weight=5.0 * clusters,
             similarity_weight=0.0,
+            quantisation_weight=0.0,
             hidden=0,
             dropout=0.0,
             seed=seed,
