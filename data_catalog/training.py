@@ -22,7 +22,7 @@ from data_catalog.pixel_rows import PixelRows
 from data_catalog.segments import collection_of, segment_index
 from data_catalog.training_folders import reserved
 from rshash.ahcl import AhclSettings, AhclTraining, check_labelled_tiles
-from rshash.checkpoints import fingerprint
+from rshash.checkpoints import TRAINING_VERSION, fingerprint
 from rshash.errors import LabelError
 from rshash.features import Extractor
 from rshash.job import TrainingJob, run_job
@@ -145,6 +145,7 @@ class TileTraining:
             # Named by their extractor and observations.
             "features": [file.path.name for file in self.features.values()],
             "from_pixels": self.from_pixels,
+            "version": TRAINING_VERSION,
         }
         if self.labels is not None:
             content["labels"] = [self.labels.classes, fingerprint(self.labels.values)]

@@ -151,8 +151,8 @@ def launch(
 ) -> None:
     """Runs a Python module in several processes under torchrun, and waits until all are done.
 
-    They are ended when this call is. Should this process be killed they end as soon as they have
-    something to tell, for nobody listens any more.
+    They are ended when this call is. Should this process be killed, a module has to see to that
+    itself, as `rshash.job` does.
 
     Args:
         arguments: The module's name and its arguments.
