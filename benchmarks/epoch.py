@@ -32,7 +32,7 @@ from rshash.head import HashHead
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
 from rshash.scaling import FeatureScaling
 from rshash.streaming import TileStream
-from rshash.training import TrainingRun, autocast
+from rshash.training import TrainingRun, autocast, multiplied_precision
 
 DIMENSIONS = 1024
 CPU = torch.device("cpu")
@@ -70,8 +70,7 @@ class Dissimilarity:
     """As one writes it down, over all pairs of a batch."""
 
     @staticmethod
-    def apply(outputs: Tensor, latent: Tensor) -> Tensor:
-        directions = nn.functional.normalize(latent, dim=1)
+    def apply(outputs: Tensor, directions: Tensor) -> Tensor:
         similarity = outputs @ outputs.T / outputs.shape[1]
         return (similarity - directions @ directions.T).square().mean()
 
@@ -88,7 +87,7 @@ class Workload:
         for path, source in zip(self.paths, self.sources, strict=True):
             np.save(path, source.astype(np.float16))
         self.scalings = [FeatureScaling.fit(source) for source in self.sources]
-        self.latent = torch.randn(tiles, settings.latent)
+        self.latent = nn.functional.normalize(torch.randn(tiles, settings.latent), dim=1)
 
     def network(self, plain_dropout: bool = False) -> Hashing:
         settings = self.settings
@@ -112,6 +111,7 @@ class Workload:
             seed=0,
             device=CPU,
             transforms=[scaling.apply for scaling in self.scalings],
+            precision=torch.float32 if self.given() is None else multiplied_precision(CPU),
         )
 
     def given(self) -> Tensor | None:

@@ -55,14 +55,14 @@ class Hashing(nn.Module):
         """Network outputs u, float (n, bits), of a batch's arrays as the stream gives them."""
         return self.head(arrays[0] if self.backbone is None else self.backbone(arrays[-1]))
 
-    def loss(self, arrays: Sequence[Tensor], target: Tensor, latent: Tensor | None) -> Tensor:
+    def loss(self, arrays: Sequence[Tensor], target: Tensor, directions: Tensor | None) -> Tensor:
         """Loss of a batch.
 
         Args:
             arrays: The primary source's features, float (b, d), or all sources' where there is an
                 autoencoder; where there is a backbone its tiles' pixels come last.
             target: Pseudo multi-labels p, float (b, K).
-            latent: Latent vectors where they are given, float (b, latent).
+            directions: Latent vectors of length one where they are given, float (b, latent).
         """
         with autocast(target.device):
             outputs = self.outputs(arrays)
@@ -73,13 +73,14 @@ class Hashing(nn.Module):
         # Distances to centres are small differences of large numbers: not in half precision.
         outputs = outputs.float()
         loss = _Divergence.apply(self.to_latent(outputs), self.centres, target)
-        if self.autoencoder is not None and latent is not None:
+        if self.autoencoder is not None:
             latent = latent.float()
             loss = loss + _Divergence.apply(latent, self.centres, target)
             loss = loss + self._reconstruction_weight * reconstruction
-        if self._similarity_weight and latent is not None:
+            directions = nn.functional.normalize(latent.detach(), dim=1)
+        if self._similarity_weight and directions is not None:
             loss = loss + self._similarity_weight * distributed.as_share_mean(
-                _Dissimilarity.apply(outputs, latent.detach()), len(outputs)
+                _Dissimilarity.apply(outputs, directions), len(outputs)
             )
         if self._quantisation_weight:
             loss = loss + self._quantisation_weight * (outputs.abs() - 1).square().mean()
@@ -117,13 +118,14 @@ def train_hashing(
     """
     optimiser = _optimiser(settings, hashing)
     constant = None if hashing.autoencoder is not None else hashing.targets(latent, stream)
+    directions = None if latent is None else nn.functional.normalize(latent, dim=1)
 
     def train_epoch(epoch: int) -> float:
         target = constant if constant is not None else hashing.targets(latent, stream)
         total = torch.zeros((), device=run.device)
         seen = 0
         for rows, arrays in stream.epoch(epoch):
-            given = None if latent is None else latent[rows]
+            given = None if directions is None else directions[rows]
             loss = hashing.loss(arrays, target[rows], given)
             optimise(loss, optimiser, hashing, len(rows))
             total += loss.detach() * len(rows)
@@ -192,16 +194,15 @@ class _Divergence(torch.autograd.Function):
 
 
 class _Dissimilarity(torch.autograd.Function):
-    """Mean squared difference of the outputs' inner products, over bits, to the latent cosines.
+    """Mean squared difference of the outputs' inner products, over bits, to those of directions.
 
     Over all pairs of a batch, in whichever processes its tiles are: |U U^T / c - D D^T|^2 from the
     small matrices U^T U, U^T D and D^T D, which are sums over tiles.
     """
 
     @staticmethod
-    def forward(ctx: Any, outputs: Tensor, latent: Tensor) -> Tensor:
+    def forward(ctx: Any, outputs: Tensor, directions: Tensor) -> Tensor:
         bits = outputs.shape[1]
-        directions = nn.functional.normalize(latent, dim=1)
         both = torch.cat([outputs / bits**0.5, directions], dim=1)
         products = distributed.batch_total(both.T @ both)
         signed = products.clone()

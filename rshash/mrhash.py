@@ -40,7 +40,7 @@ from rshash.progress import Progress, ReportProgress
 from rshash.scaling import FeatureScaling, check_sources
 from rshash.sources import ScaledSources, take_rows
 from rshash.streaming import Rows, TileStream, Transform
-from rshash.training import TrainingRun, own_random_state
+from rshash.training import TrainingRun, multiplied_precision, own_random_state
 
 REFERENCE_TILES = 1 << 14
 """Most tiles whose graph of neighbours is made, and which are clustered; others follow them."""
@@ -249,6 +249,7 @@ class _Stages:
         transforms: list[Transform | None] = [s.apply for s in sources.scalings[:count]]
         if pixels is not None:
             arrays, transforms = [*arrays, pixels.rows], [*transforms, None]
+        head_alone = autoencoder is None and pixels is None
         return TileStream(
             arrays,
             # Small training sets get smaller batches, so that an epoch still has enough steps.
@@ -257,6 +258,8 @@ class _Stages:
             device=self._run.device,
             transforms=transforms,
             left_out=left_out,
+            # The head rounds what it reads to this anyway.
+            precision=multiplied_precision(self._run.device) if head_alone else torch.float32,
         )
 
 

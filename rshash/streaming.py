@@ -214,6 +214,7 @@ class TileStream:
         transforms: Sequence[Transform | None] = (),
         pool_bytes: int = POOL_BYTES,
         left_out: NDArray[np.int64] | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         """Describes a stream; arrays that fit in a pool are read here.
 
@@ -226,6 +227,7 @@ class TileStream:
                 without it nothing is.
             pool_bytes: Size of a pool, which holds a batch at the least.
             left_out: Row numbers that epochs leave out.
+            precision: Of what is given and kept.
 
         Raises:
             TrainingError: The arrays differ in their number of rows, or there are more processes
@@ -234,6 +236,7 @@ class TileStream:
         self.n_tiles = arrays[0].shape[0]
         self._arrays = list(arrays)
         self._batch_size, self._seed, self._device = batch_size, seed, device
+        self._precision = precision
         self._transforms = list(transforms) or [None] * len(arrays)
         self._check_rows()
         self._included = np.arange(self.n_tiles)
@@ -258,14 +261,14 @@ class TileStream:
         """Batches of one epoch.
 
         Yields:
-            Row numbers, int64 (b,), and for each array float32 (b, d_s).
+            Row numbers, int64 (b,), and for each array values (b, d_s).
         """
         if self._kept is None:
             return self._streamed(epoch)
         return self._from_memory(epoch, self._kept)
 
     def in_order(self, array: int = 0) -> Iterator[Tensor]:
-        """One array's rows from first to last as float32 (m, d_s), each process getting all."""
+        """One array's rows from first to last, values (m, d_s), each process getting all."""
         if self._kept is not None:
             yield from self._kept[array].split(BLOCK_ROWS)
             return
@@ -324,7 +327,7 @@ class TileStream:
                 found = np.empty((len(order), values.shape[1]), np.float32)
             found[positions[first:last]] = values
         assert found is not None
-        return torch.from_numpy(found).to(self._device)
+        return torch.from_numpy(found).to(self._device, self._precision)
 
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, epoch])

@@ -126,9 +126,15 @@ def optimise(loss: Tensor, optimiser: Optimizer, module: nn.Module, n_tiles: int
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Mixed precision: bfloat16 on a GPU, and on a CPU that has instructions for it."""
-    if device.type == "cuda" or _cpu_multiplies_bfloat16():
+    if multiplied_precision(device) == torch.bfloat16:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+def multiplied_precision(device: torch.device) -> torch.dtype:
+    """The precision in which `autocast` multiplies."""
+    halved = device.type == "cuda" or _cpu_multiplies_bfloat16()
+    return torch.bfloat16 if halved else torch.float32
 
 
 def _cpu_multiplies_bfloat16() -> bool:

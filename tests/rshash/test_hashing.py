@@ -23,9 +23,9 @@ def test_the_divergence_and_its_gradients_are_those_of_the_plain_formula() -> No
 
 def test_the_dissimilarity_and_its_gradient_are_those_over_all_pairs() -> None:
     torch.manual_seed(0)
-    outputs, latent = torch.tanh(draw(12, 8)).requires_grad_(), draw(12, 4)
-    fast = hashing._Dissimilarity.apply(outputs, latent)
-    directions = nn.functional.normalize(latent, dim=1)
+    outputs = torch.tanh(draw(12, 8)).requires_grad_()
+    directions = nn.functional.normalize(draw(12, 4), dim=1)
+    fast = hashing._Dissimilarity.apply(outputs, directions)
     plain = (outputs @ outputs.T / 8 - directions @ directions.T).square().mean()
     torch.testing.assert_close(fast, plain)
     torch.testing.assert_close(

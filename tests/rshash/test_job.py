@@ -208,6 +208,7 @@ with distributed.process_group():
     sources = [random.normal(size=(15, width)).astype(np.float32) for width in (4, 3)]
     sources[1][:10] = np.nan
     latent = torch.from_numpy(random.normal(size=(15, 4)).astype(np.float32))
+    latent = torch.nn.functional.normalize(latent, dim=1)
     target = torch.softmax(torch.from_numpy(random.normal(size=(15, 5)).astype(np.float32)), 1)
     stream = TileStream(sources, 5, seed=0, device=torch.device("cpu"))
     optimiser = torch.optim.SGD(module.parameters(), 0.1)
