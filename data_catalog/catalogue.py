@@ -7,12 +7,14 @@ atomic replace.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 import pystac
+from pystac.errors import DeprecatedWarning
 
 from data_catalog import stac
 from data_catalog.errors import CatalogueError
@@ -229,7 +231,10 @@ class Catalogue:
 
     def _read(self, collection_id: str, item_id: str) -> pystac.Item:
         path = self._item_path(collection_id, item_id)
-        return pystac.Item.from_dict(stac.read_json(path), href=str(path))
+        with warnings.catch_warnings():
+            # Who reads a version that another one followed has asked for it.
+            warnings.simplefilter("ignore", DeprecatedWarning)
+            return pystac.Item.from_dict(stac.read_json(path), href=str(path))
 
     def _switch_pointer(
         self, collection_id: str, item: pystac.Item, supersedes: str | None

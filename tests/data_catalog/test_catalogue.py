@@ -123,6 +123,7 @@ def test_a_refusal_by_verify_leaves_everything_as_it_was(catalogue):
     assert catalogue.item_ids(TILES) == ["first", "second"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_new_version_takes_the_place_of_the_old_one(catalogue):
     publish(catalogue, "v1")
     publish(catalogue, "v2", supersedes="v1")
