@@ -52,12 +52,14 @@ def reserved(folder: Path) -> Iterator[None]:
 def _remove_unused(parent: Path) -> None:
     oldest = time.time() - KEEP_DAYS * _DAY
     for path in parent.iterdir():
-        if path.name.startswith(".") or path.stat().st_mtime >= oldest:
-            continue
-        folder = path.with_suffix("")
-        with suppress(BlockingIOError), stac.locked(_lock(folder), wait=False):
-            shutil.rmtree(folder, ignore_errors=True)
-            _lock(folder).unlink()
+        # What was listed may be gone: with its lock, or as its model was published.
+        with suppress(FileNotFoundError):
+            if path.name.startswith(".") or path.stat().st_mtime >= oldest:
+                continue
+            folder = path.with_suffix("")
+            with suppress(BlockingIOError), stac.locked(_lock(folder), wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+                _lock(folder).unlink()
 
 
 def _lock(folder: Path) -> Path:

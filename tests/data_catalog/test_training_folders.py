@@ -61,14 +61,16 @@ def test_a_run_that_fails_leaves_its_state_and_no_lock(folder: Path) -> None:
 
 
 def test_what_nobody_touched_for_long_is_removed(folder: Path) -> None:
-    old, running, recent = (folder.with_name(name) for name in ("old", "running", "recent"))
-    killed = folder.with_name("killed.lock")
-    for one in (old, running, recent, folder):
+    kept = ("old", "killed", "running", "recent")
+    old, killed, running, recent = (folder.with_name(name) for name in kept)
+    locks = folder.with_name("killed.lock"), folder.with_name("alone.lock")
+    for one in (old, killed, running, recent, folder):
         one.mkdir(parents=True)
         (one / "checkpoint.json").touch()
-    killed.touch()
+    for lock in locks:
+        lock.touch()
     with reserved(running):
-        for one in (old, running, killed, folder):
+        for one in (old, killed, *locks, running, folder):
             seen_last(one, KEEP_DAYS + 1)
         seen_last(recent, KEEP_DAYS - 1)
         with reserved(folder):
