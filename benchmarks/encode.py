@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--checkpoint", type=Path, help="MobileNet v1's weights")
-    parser.add_argument("--json", type=Path, default=Path("encode.json"))
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -173,7 +173,8 @@ def main() -> None:
                 extractor.to(device)
                 rows.append(measure(extractor, catalogue, observations, arguments.repeats))
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format))
-    arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

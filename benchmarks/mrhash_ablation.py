@@ -126,7 +126,6 @@ VARIANTS = [
     Variant("quantisation weight 0.1", {"quantisation_weight": 0.1}),
     Variant("quantisation weight 1", {"quantisation_weight": 1.0}),
     Variant("batches of 128", {"batch_size": 128}),
-    Variant("batches of 512", {"batch_size": 512}),
     Variant("40 epochs", {"hashing_epochs": 40}),
     Variant("hidden layer of 512", {"hidden": 512}),
     Variant("no dropout", {"dropout": 0.0}),

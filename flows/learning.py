@@ -18,7 +18,6 @@ from rshash.features import Extractor, make_extractor
 from rshash.labels import TileLabels
 from rshash.mrhash_settings import MrHashSettings
 
-PAPER_CLUSTERS = 64
 TIMM_BANDS = ("red", "green", "blue")
 
 
@@ -55,11 +54,11 @@ def settings_for(
         if parameters.preset == "paper":
             return AhclSettings.paper(bits, n_tiles=n_tiles, seed=seed, components=components)
         return AhclSettings(bits=bits, seed=seed, components=components)
-    clusters = parameters.clusters
-    if parameters.preset == "paper":
-        settings = MrHashSettings.paper(bits, clusters or PAPER_CLUSTERS, seed, components)
-    else:
-        settings = MrHashSettings(bits=bits, clusters=clusters, seed=seed, components=components)
+    make = MrHashSettings.paper if parameters.preset == "paper" else MrHashSettings
+    given: dict[str, Any] = {}
+    if parameters.clusters is not None:
+        given = {"clusters": parameters.clusters}
+    settings = make(bits=bits, seed=seed, components=components, **given)
     return replace(settings, patience=parameters.patience)
 
 
