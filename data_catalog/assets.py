@@ -20,9 +20,9 @@ from rasterio.transform import from_origin
 
 from data_catalog.errors import ReadError
 from data_catalog.grid import Zone
+from data_catalog.profiles import sign
 from data_catalog.redaction import redact_reader_logs, redacted
 from data_catalog.sensors import SceneBand
-from data_catalog.source_catalogue import sign
 
 _LOG = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from data_catalog.assets import Bounds, read_asset, union_of, window_of
 from data_catalog.errors import ReadError, SensorError
 from data_catalog.grid import BLOCK_TILES, Block, Tile, Zone
+from data_catalog.harmonise import harmonise
 from data_catalog.scenes import pass_of, scene_datetime, scene_epsg
 from data_catalog.sensors import SceneBand, Sensor, resolve_band, resolve_mask
 
@@ -133,15 +134,6 @@ def read_block(
     return result
 
 
-def harmonise(numbers: NDArray[np.float32], band: SceneBand, nodata: int) -> NDArray[np.uint16]:
-    """A scene's numbers as reflectance x 10,000; nodata becomes 0, all else at least 1."""
-    scale = round(band.scale / REFLECTANCE_SCALE, 9)
-    offset = round(band.offset / REFLECTANCE_SCALE, 9)
-    scaled = np.clip(np.rint(numbers * scale + offset), 1.0, 65535.0)
-    scaled[(numbers == nodata) | np.isnan(numbers)] = 0.0
-    return scaled.astype(np.uint16)
-
-
 class _Mask:
     """A scene's mask over a block: which pixels it observed, and which of them are clear."""
 
@@ -217,9 +209,9 @@ class _BlockReader:
         sensor, asset = self._sensor, resolve_band(scene, self._sensor, band)
         native = sensor.bands[band].resolution
         numbers = self._read(
-            scene, asset, bounds, native, nodata=sensor.nodata, resampling=sensor.resampling
+            scene, asset, bounds, native, nodata=asset.nodata, resampling=sensor.resampling
         )
-        reflectance = harmonise(numbers, asset, sensor.nodata)
+        reflectance = harmonise(numbers, asset, sensor)
         times = native // sensor.resolution
         return reflectance.repeat(times, 0).repeat(times, 1) if times > 1 else reflectance
 

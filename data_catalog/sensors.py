@@ -62,6 +62,26 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What the numbers of a sensor's tiles mean: physical = number x scale + offset, 0 is nodata.
+
+    Attributes:
+        quantity: What was measured, such as ``reflectance``.
+        unit: Its unit; ``1`` where it has none.
+        scale: Physical difference between successive numbers.
+        offset: Physical value of the number 0, were it not nodata.
+    """
+
+    quantity: str
+    unit: str
+    scale: float
+    offset: float
+
+
+REFLECTANCE = Stored("reflectance", "1", 1e-4, 0.0)
+
+
+@dataclass(frozen=True)
 class Sensor:
     """An imaging sensor's product, as catalogues offer it.
 
@@ -78,7 +98,8 @@ class Sensor:
         offset: See scale.
         offset_from_baseline: ``baseline`` and ``offset``: from that processing baseline on.
         mask: None where every observed pixel counts as clear.
-        nodata: The number of pixels that were not observed.
+        nodata: The number of pixels that were not observed, unless the scene names another.
+        stored: What the numbers of its tiles mean.
         license: SPDX identifier, or ``other``.
         license_url: The licence's text.
         attribution: Text due to whoever shows data; ``{years}`` stands for the years of the scenes.
@@ -97,7 +118,8 @@ class Sensor:
     offset: float = 0.0
     offset_from_baseline: dict[str, Any] | None = None
     mask: Mask | None = None
-    nodata: int = 0
+    nodata: float | None = 0
+    stored: Stored = REFLECTANCE
     license: str = "other"
     license_url: str | None = None
     attribution: str = ""
@@ -133,12 +155,21 @@ class Sensor:
 
 @dataclass(frozen=True)
 class SceneBand:
-    """Where a scene keeps a band; its reflectance is number x scale + offset."""
+    """Where a scene keeps a band; what it measured is number x scale + offset.
+
+    Attributes:
+        key: Asset key.
+        href: The asset's address, unsigned.
+        scale: See above.
+        offset: See above.
+        nodata: The number of pixels that were not observed, beside NaN; None if there is none.
+    """
 
     key: str
     href: str
     scale: float
     offset: float
+    nodata: float | None = None
 
 
 def get_sensor(sensor_id: str) -> Sensor:
@@ -163,7 +194,7 @@ def resolve_band(item: pystac.Item, sensor: Sensor, band: str) -> SceneBand:
         SensorError: The scene lacks the asset, or what is needed to know its offset.
     """
     key = _asset_key(item, sensor.bands[band].keys)
-    return SceneBand(key, item.assets[key].href, sensor.scale, _offset(item, sensor))
+    return SceneBand(key, item.assets[key].href, sensor.scale, _offset(item, sensor), sensor.nodata)
 
 
 def resolve_mask(item: pystac.Item, mask: Mask) -> SceneBand:
@@ -173,7 +204,7 @@ def resolve_mask(item: pystac.Item, mask: Mask) -> SceneBand:
         SensorError: The scene lacks it.
     """
     key = _asset_key(item, mask.keys)
-    return SceneBand(key, item.assets[key].href, 1.0, 0.0)
+    return SceneBand(key, item.assets[key].href, 1.0, 0.0, mask.nodata)
 
 
 def _asset_key(item: pystac.Item, keys: tuple[str, ...]) -> str:

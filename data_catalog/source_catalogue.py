@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import planetary_computer
 import pystac
 import pystac_client
 import requests
@@ -24,21 +21,12 @@ from shapely.geometry.base import BaseGeometry
 from urllib3.util.retry import Retry
 
 from data_catalog.errors import SourceError
+from data_catalog.profiles import NAMED_SOURCES, profile_of
 from data_catalog.redaction import redacted
 from data_catalog.scenes import globe_copies, scene_area, scene_datetime
 from data_catalog.sensors import Sensor
 
-PLANETARY_COMPUTER, EARTH_SEARCH = "planetary-computer", "earth-search"
-NAMED_SOURCES = {
-    PLANETARY_COMPUTER: "https://planetarycomputer.microsoft.com/api/stac/v1",
-    EARTH_SEARCH: "https://earth-search.aws.element84.com/v1",
-}
-
 TIMEOUT_S = 60.0
-SIGNING_TIMEOUT_S = 180.0
-"""Long enough to wait out a "too many requests"."""
-
-_SIGNING = threading.Lock()
 # What libraries raise about answers that are missing, or are no STAC.
 _FAULTS = (
     APIError,
@@ -209,48 +197,7 @@ def open_source(source: str) -> SourceCatalogue:
             f"Source {redacted(source)!r} cannot be read as a STAC catalogue: "
             f"{redacted(str(error))}"
         ) from None
-    return SourceCatalogue(address, _profile(address), root)
-
-
-def sign(href: str, profile: str) -> str:
-    """An asset's address as it can be read now: signed where the catalogue asks for that.
-
-    Sign right before reading, in the process that reads, and keep the result nowhere: it is a
-    secret and lives under an hour.
-
-    Raises:
-        SourceError: The signing service does not answer.
-    """
-    if profile != PLANETARY_COMPUTER:
-        return href
-    with _SIGNING:
-        return _in_time(SIGNING_TIMEOUT_S, lambda: str(planetary_computer.sign_url(href)))
-
-
-def _in_time(seconds: float, call: Callable[[], str]) -> str:
-    # The library asks for tokens without a timeout: a daemon thread keeps a dead service from
-    # holding up the run or the end of the process.
-    outcome: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            outcome["result"] = call()
-        except Exception as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if "result" in outcome:
-        return str(outcome["result"])
-    cause = redacted(str(outcome.get("error", f"no answer in {seconds:g} s")))
-    raise SourceError(f"The address of an asset could not be signed: {cause}")
-
-
-def _profile(address: str) -> str:
-    host = urlsplit(address).netloc
-    hosts = {urlsplit(known).netloc: name for name, known in NAMED_SOURCES.items()}
-    return hosts.get(host, "generic")
+    return SourceCatalogue(address, profile_of(address), root)
 
 
 def _is_wanted(item: pystac.Item, sensor: Sensor) -> bool:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from shapely.geometry import box
 from tiny_source import SCL_CLEAR, SCL_CLOUD, TinySource, noise
 
@@ -15,7 +13,7 @@ from data_catalog.assets import read_asset
 from data_catalog.errors import ReadError
 from data_catalog.grid import BLOCK_TILES, FALSE_NORTHING_SOUTH, Tile, Zone
 from data_catalog.http_server import serve_folder
-from data_catalog.reading import BlockObservations, harmonise, read_block
+from data_catalog.reading import BlockObservations, read_block
 from data_catalog.redaction import redacted
 from data_catalog.sensors import SceneBand, get_sensor
 from data_catalog.source_catalogue import open_source
@@ -209,21 +207,6 @@ def test_landsat_south_of_the_equator_is_read_from_the_northern_zone(source: Tin
     # The centre of the tile's pixel (0, 0) is the corner between the scene's 10 and 11.
     numbers = 8000 + 20 * (column + 10.5) + 40 * (row + 10.5)
     np.testing.assert_allclose(pixels, (numbers * 2.75e-5 - 0.2) * 1e4, atol=1.01)
-
-
-@given(
-    st.lists(st.integers(0, 65535), min_size=1, max_size=50),
-    st.sampled_from([(1e-4, 0.0), (1e-4, -0.1), (2.75e-5, -0.2)]),
-)
-def test_reflectance_is_whole_and_zero_means_nodata_only(numbers, coefficients) -> None:
-    scale, offset = coefficients
-    raw = np.array(numbers, np.float32)[None]
-    out = harmonise(raw, SceneBand("B04", "", scale, offset), 0)
-    assert out.dtype == np.uint16
-    np.testing.assert_array_equal(out == 0, raw == 0)
-    exact = np.clip((np.array(numbers) * scale + offset) * 1e4, 1, 65535)
-    seen = raw[0] != 0
-    np.testing.assert_allclose(out[0][seen], exact[seen], atol=0.51)
 
 
 def break_asset(source: TinySource, scene_id: str, key: str, how: str) -> None:

@@ -1,7 +1,6 @@
 import http.server
 import json
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +11,11 @@ import pytest
 import shapely
 from tiny_source import SCL_CLEAR, TinySource
 
-from data_catalog import source_catalogue
 from data_catalog.areas import parse_period
 from data_catalog.errors import SourceError
 from data_catalog.http_server import serve_folder
 from data_catalog.sensors import get_sensor
-from data_catalog.source_catalogue import open_source, sign
+from data_catalog.source_catalogue import open_source
 
 S2, LANDSAT = get_sensor("sentinel-2-l2a"), get_sensor("landsat-c2-l2")
 ALWAYS = "../.."
@@ -166,24 +164,3 @@ def test_an_api_is_asked_for_each_side_of_the_antimeridian(api: str) -> None:
     areas = [r["intersects"] for r in _Api.requests if "token" not in r]
     bounds = sorted(shapely.geometry.shape(area).bounds for area in areas)
     assert bounds == [(-180, -17, -179.5, -16), (179.5, -17, 180, -16)]
-
-
-def test_addresses_are_signed_for_the_planetary_computer_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert sign("https://host/a.tif", "earth-search") == "https://host/a.tif"
-    monkeypatch.setattr(
-        source_catalogue.planetary_computer, "sign_url", lambda href: f"{href}?sig=x"
-    )
-    assert sign("https://host/a.tif", "planetary-computer") == "https://host/a.tif?sig=x"
-
-
-def test_a_signing_service_that_does_not_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(source_catalogue, "SIGNING_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(source_catalogue.planetary_computer, "sign_url", lambda _: time.sleep(5))
-    began = time.monotonic()
-    with pytest.raises(SourceError, match=r"no answer in 0\.1 s"):
-        sign("https://host/a.tif", "planetary-computer")
-    assert time.monotonic() - began < 2
