@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+from tiny_source import TinySource
+
+from data_catalog import assets
+from data_catalog.catalogue import Catalogue
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "RETRY_DELAYS_S", (0.05,))
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return Catalogue.create(tmp_path / "catalogue")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> TinySource:
+    return TinySource(tmp_path / "source")
