@@ -55,6 +55,11 @@ def sign(href: str, profile: str) -> str:
         return _in_time(SIGNING_TIMEOUT_S, lambda: str(planetary_computer.sign_url(href)))
 
 
+def forget_tokens() -> None:
+    """Makes the next signature be made with a new token: the one at hand was refused."""
+    planetary_computer.sas.TOKEN_CACHE.clear()
+
+
 def _in_time(seconds: float, call: Callable[[], str]) -> str:
     # The library asks for tokens without a timeout: a daemon thread keeps a dead service from
     # holding up the run or the end of the process.
