@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
-from shapely.geometry import MultiPoint, shape
+from numpy.typing import NDArray
+from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
+from data_catalog.area_files import read_area_file, read_geojson
 from data_catalog.errors import AreaError
 from data_catalog.grid import NORTH_LIMIT, SOUTH_LIMIT
 
 AREA_FORMS = (
-    "'west,south,east,north' in degrees, points as 'lon,lat lon,lat', GeoJSON text, "
-    "or the path of a GeoJSON file"
+    "'west,south,east,north' in degrees, points as 'lon,lat lon,lat', GeoJSON text, or the path "
+    "of a CSV, GeoJSON or GeoParquet file"
 )
 PERIOD_FORMS = "'2024-06-01/2024-08-31', a day, a month or a year, or a duration such as 'P30D'"
 
@@ -30,13 +30,17 @@ _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _DURATION = re.compile(r"P(\d{1,4})([DW])")
 
 
-def parse_area(text: str | BaseGeometry) -> BaseGeometry:
+def parse_area(text: str | BaseGeometry, tile_size: int | None = None) -> BaseGeometry:
     """The geometry of an area in longitude and latitude, degrees.
 
+    Longitudes are written from -180 to 180. A box whose west is greater than its east lies over
+    the antimeridian; other geometries are cut there (RFC 7946).
+
     Args:
-        text: A bounding box, points, GeoJSON text or the path of a GeoJSON file; a geometry is
-            checked and returned. A box whose west is greater than its east lies over the
-            antimeridian.
+        text: A bounding box, points, GeoJSON text, or the path of a file as
+            :func:`~data_catalog.area_files.read_area_file` takes it; a geometry, whose longitudes
+            may go past ±180°, is checked and returned.
+        tile_size: Metres that tiles have on a side, where the file holds tile IDs; None for any.
 
     Returns:
         One geometry; longitudes go past ±180° where the area lies over the antimeridian.
@@ -50,8 +54,11 @@ def parse_area(text: str | BaseGeometry) -> BaseGeometry:
         return _parse_bbox(text, *map(float, match.groups()))
     if _POINTS.fullmatch(text):
         numbers = [float(n) for n in re.findall(_NUMBER, text)]
+        _check_longitudes(text, numbers[::2])
         return _checked(MultiPoint(list(zip(numbers[::2], numbers[1::2], strict=True))), text)
-    return _checked(_parse_geojson(text), text)
+    if text.lstrip().startswith("{"):
+        return _joined(read_geojson(text, f"Area {_short(text)}"))
+    return _joined(read_area_file(_existing_file(text), tile_size))
 
 
 def parse_period(text: str) -> str:
@@ -88,6 +95,7 @@ def _parse_bbox(text: str, west: float, south: float, east: float, north: float)
             f"Area {text!r}: its south, {south:g}, lies north of its north, {north:g}: "
             "the order is west,south,east,north."
         )
+    _check_longitudes(text, [west, east])
     if west > east:
         east += 360.0
     if west == east or south == north:
@@ -95,27 +103,23 @@ def _parse_bbox(text: str, west: float, south: float, east: float, north: float)
     return _checked(shapely.box(west, south, east, north), text)
 
 
-def _parse_geojson(text: str) -> BaseGeometry:
-    content = text
-    if not text.lstrip().startswith("{"):
-        try:
-            content = Path(text).expanduser().read_text()
-        except (OSError, ValueError, RuntimeError):
-            raise AreaError(
-                f"Area {_short(text)} is neither a file nor an area that can be read: "
-                f"expected {AREA_FORMS}."
-            ) from None
+def _existing_file(text: str) -> Path:
     try:
-        geometries = [shape(part) for part in _geometries(json.loads(content))]
-        return shapely.union_all([_unwrapped(part) for part in geometries])
-    except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
-        raise AreaError(f"Area {_short(text)} is not valid GeoJSON: {error}.") from None
+        path = Path(text).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise AreaError(
+        f"Area {_short(text)} is neither a file nor an area that can be read: expected "
+        f"{AREA_FORMS}."
+    )
 
 
-def _geometries(content: dict[str, Any]) -> list[dict[str, Any]]:
-    if content["type"] == "FeatureCollection":
-        return [feature["geometry"] for feature in content["features"]]
-    return [content["geometry"] if content["type"] == "Feature" else content]
+def _joined(geometries: NDArray[np.object_]) -> BaseGeometry:
+    if set(shapely.get_type_id(geometries)) == {shapely.GeometryType.POINT}:
+        return shapely.multipoints(geometries)
+    return shapely.union_all([_unwrapped(geometry) for geometry in geometries])
 
 
 def _unwrapped(geometry: BaseGeometry) -> BaseGeometry:
@@ -131,6 +135,16 @@ def _unwrapped(geometry: BaseGeometry) -> BaseGeometry:
         ]
         return shapely.union_all(parts)
     return geometry
+
+
+def _check_longitudes(text: str, longitudes: list[float]) -> None:
+    for lon in longitudes:
+        if not -180.0 <= lon <= 180.0:
+            raise AreaError(
+                f"Area {_short(text)}: longitude {lon:g} is outside -180 to 180. Longitudes are "
+                "degrees, come before latitudes, and a box over the antimeridian has its west "
+                "greater than its east, such as 179,-17,-179,-16."
+            )
 
 
 def _checked(area: BaseGeometry, text: str) -> BaseGeometry:

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import shapely
@@ -26,6 +27,9 @@ DEFAULT_TILE_SIZE = 1920
 TILE_SIZE_STEP = 60
 BLOCK_TILES = 8
 """A block is this many tiles on a side."""
+
+_COARSEST = BLOCK_TILES**2
+"""Tiles on a side of the squares that an area is first compared with."""
 
 SOUTH_LIMIT, NORTH_LIMIT = -80.0, 84.0
 FALSE_NORTHING_SOUTH = 10_000_000
@@ -65,6 +69,11 @@ class Zone:
     def west(self) -> float:
         """The zone's western meridian, degrees."""
         return -180.0 + 6.0 * (self.number - 1)
+
+    @property
+    def latitudes(self) -> tuple[float, float]:
+        """Southern and northern end of the zone's part of the grid, degrees."""
+        return (0.0, NORTH_LIMIT) if self.hemisphere == "N" else (SOUTH_LIMIT, 0.0)
 
     def __str__(self) -> str:
         return f"{self.number:02d}{self.hemisphere}"
@@ -241,23 +250,56 @@ def tile_at(lon: float, lat: float, size: int = DEFAULT_TILE_SIZE) -> Tile:
     Raises:
         GridError: The place is outside the grid or the size does not fit it.
     """
+    return tiles_at(lon, lat, size)[0]
+
+
+def tiles_at(lon: ArrayLike, lat: ArrayLike, size: int = DEFAULT_TILE_SIZE) -> list[Tile]:
+    """The one tile that each of many places belongs to, in their order; else as :func:`tile_at`."""
     check_tile_size(size)
-    zone = zone_at(lon, lat)
-    easting, northing = zone.project(lon, lat)
-    return Tile(zone, int(easting // size), int(zone.rows(northing, size)), size)
+    lon, lat = np.atleast_1d(np.asarray(lon, float)), np.atleast_1d(np.asarray(lat, float))
+    outside = ~(np.isfinite(lon) & (lat >= SOUTH_LIMIT) & (lat <= NORTH_LIMIT))
+    if outside.any():
+        zone_at(*(float(degrees[outside.argmax()]) for degrees in (lon, lat)))
+    numbers = np.minimum((lon + 180.0) % 360.0 // 6, 59).astype(int) + 1
+    tiles: list[Any] = [None] * len(lon)
+    for number, is_north in sorted(set(zip(numbers.tolist(), (lat >= 0).tolist(), strict=True))):
+        zone = Zone(number, "N" if is_north else "S")
+        held = np.flatnonzero((numbers == number) & ((lat >= 0) == is_north))
+        easting, northing = zone.project(lon[held], lat[held])
+        columns = np.floor(easting / size).astype(int)
+        rows = zone.rows(northing, size)
+        for place, column, row in zip(held, columns.tolist(), rows.tolist(), strict=True):
+            tiles[place] = Tile(zone, column, row, size)
+    return tiles
+
+
+def places_in(tiles: list[Tile]) -> NDArray[np.object_]:
+    """A point that belongs to each tile; an empty point for a square wholly out of its zone."""
+    places = np.full(len(tiles), shapely.Point(), object)
+    for zone, held in _by_zone(tiles).items():
+        low, high = zone.latitudes
+        strip = shapely.box(zone.west, low, zone.west + 6.0, high)
+        squares = np.array(footprints([tiles[i] for i in held]), object)
+        places[held] = shapely.point_on_surface(shapely.intersection(squares, strip))
+    return places
 
 
 def footprints(tiles: list[Tile]) -> list[Polygon]:
     """The tiles' squares in longitude and latitude, one polygon a tile."""
-    polygons: list[Polygon] = [Polygon()] * len(tiles)
-    for zone in {tile.zone for tile in tiles}:
-        rows = [i for i, tile in enumerate(tiles) if tile.zone == zone]
-        w, s, e, n = np.array([tiles[i].bounds for i in rows], float).T
+    polygons = np.empty(len(tiles), object)
+    for zone, held in _by_zone(tiles).items():
+        w, s, e, n = np.array([tiles[i].bounds for i in held], float).T
         lon, lat = zone.unproject(np.stack([w, e, e, w, w], 1), np.stack([s, s, n, n, s], 1))
         lon = _near_meridian(lon, zone.west + 3.0)
-        for i, ring in zip(rows, np.stack([lon, lat], -1), strict=True):
-            polygons[i] = Polygon(ring)
-    return polygons
+        polygons[held] = shapely.polygons(np.stack([lon, lat], -1))
+    return list(polygons)
+
+
+def _by_zone(tiles: list[Tile]) -> dict[Zone, list[int]]:
+    held: dict[Zone, list[int]] = {}
+    for number, tile in enumerate(tiles):
+        held.setdefault(tile.zone, []).append(number)
+    return held
 
 
 def _near_meridian(lon: NDArray[np.float64], meridian: float) -> NDArray[np.float64]:
@@ -283,9 +325,14 @@ def tiles_covering(area: BaseGeometry, size: int = DEFAULT_TILE_SIZE) -> list[Ti
     zone_at(west, south), zone_at(east, north)
     if east - west > 360.0:
         raise GridError(f"The area spans {east - west:g}° of longitude: at most 360° is possible.")
-    if area.geom_type in ("Point", "MultiPoint"):
-        return sorted({tile_at(lon, lat, size) for lon, lat in shapely.get_coordinates(area)})
-    tiles: set[Tile] = set()
+    parts = shapely.get_parts(shapely.get_parts(area))
+    is_point = shapely.get_type_id(parts) == shapely.GeometryType.POINT
+    tiles = set(tiles_at(*shapely.get_coordinates(parts[is_point]).T, size))
+    if is_point.all():
+        return sorted(tiles)
+    if is_point.any():
+        area = shapely.union_all(parts[~is_point])
+    west, _, east, _ = area.bounds
     for strip in range(math.floor((west + 180.0) / 6.0), math.floor((east + 180.0) / 6.0) + 1):
         meridian = -180.0 + 6.0 * strip
         for hemisphere in "NS":
@@ -294,19 +341,13 @@ def tiles_covering(area: BaseGeometry, size: int = DEFAULT_TILE_SIZE) -> list[Ti
 
 
 def _tiles_of_strip(area: BaseGeometry, zone: Zone, meridian: float, size: int) -> set[Tile]:
-    low, high = (0.0, NORTH_LIMIT) if zone.hemisphere == "N" else (SOUTH_LIMIT, 0.0)
+    low, high = zone.latitudes
     part = shapely.intersection(area, shapely.box(meridian, low, meridian + 6.0, high))
     if part.is_empty or (zone.hemisphere == "S" and part.bounds[3] == 0.0 == part.bounds[1]):
         return set()
-    part = shapely.transform(part, lambda xy: xy - [[meridian - zone.west, 0.0]])
     if part.geom_type in ("Point", "MultiPoint"):
-        lon, lat = shapely.get_coordinates(part).T
-        easting, northing = zone.project(lon, lat)
-        columns = np.floor(easting / size).astype(int)
-        return {
-            Tile(zone, int(c), int(r), size)
-            for c, r in zip(columns, zone.rows(northing, size), strict=True)
-        }
+        return set(tiles_at(*shapely.get_coordinates(part).T, size))
+    part = shapely.transform(part, lambda xy: xy - [[meridian - zone.west, 0.0]])
     return _tiles_of_region(part, zone, size)
 
 
@@ -317,13 +358,37 @@ def _tiles_of_region(part: BaseGeometry, zone: Zone, size: int) -> set[Tile]:
     ).buffer(1.0)
     shapely.prepare(bent)
     west, south, east, north = bent.bounds
-    columns = np.arange(math.floor(west / size), math.floor(east / size) + 1)
     row_ends = zone.rows([south, north], size)
-    rows = np.arange(row_ends.min(), row_ends.max() + 1)
-    c, r = (grid.ravel() for grid in np.meshgrid(columns, rows))
-    s = r * size if zone.hemisphere == "N" else FALSE_NORTHING_SOUTH - (r + 1) * size
-    held = shapely.intersects(bent, shapely.box(c * size, s, (c + 1) * size, s + size))
-    return {Tile(zone, int(i), int(j), size) for i, j in zip(c[held], r[held], strict=True)}
+    # From large squares down to tiles: small areas far apart leave most of a zone out at once.
+    step = _COARSEST
+    side = size * step
+    columns, rows = (
+        places.ravel()
+        for places in np.meshgrid(
+            np.arange(int(west // side), int(east // side) + 1),
+            np.arange(row_ends.min() // step, row_ends.max() // step + 1),
+        )
+    )
+    while True:
+        side = size * step
+        w, s = columns * side, rows * side
+        if zone.hemisphere == "S":
+            s = FALSE_NORTHING_SOUTH - s - side
+        held = shapely.intersects(bent, shapely.box(w, s, w + side, s + side))
+        columns, rows = columns[held], rows[held]
+        if step == 1:
+            places = zip(columns.tolist(), rows.tolist(), strict=True)
+            return {Tile(zone, column, row, size) for column, row in places}
+        step //= BLOCK_TILES
+        columns, rows = _divided(columns, rows)
+
+
+def _divided(
+    columns: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    right, up = np.divmod(np.arange(BLOCK_TILES**2), BLOCK_TILES)
+    columns, rows = (places[:, None] * BLOCK_TILES for places in (columns, rows))
+    return (columns + right).ravel(), (rows + up).ravel()
 
 
 def blocks_of(tiles: list[Tile]) -> dict[Block, list[Tile]]:

@@ -88,7 +88,9 @@ def check_nightly(parameters: NightlyParameters) -> None:
         _check_model_fits(catalogue, parameters)
     else:
         known = known_tiles(catalogue, parameters.sensors[0], parameters.tile_size)
-        area = tiles_covering(parse_area(parameters.area), parameters.tile_size)
+        area = tiles_covering(
+            parse_area(parameters.area, parameters.tile_size), parameters.tile_size
+        )
         tiles = known | {tile.id for tile in area}
         extractors = extractors_for(parameters)
         for sensor, extractor in extractors.items():

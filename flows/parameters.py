@@ -32,11 +32,6 @@ def _default_catalog() -> str:
     return os.environ.get("RSHASH_CATALOG") or "catalogue"
 
 
-def _checked_area(area: str) -> str:
-    parse_area(area)
-    return area
-
-
 def _checked_period(period: str) -> str:
     parse_period(period)
     return period
@@ -141,12 +136,11 @@ class SourceParameters(Parameters):
 class IngestParameters(SourceParameters, SensorParameters):
     """Which imagery becomes tiles."""
 
-    area: Annotated[str, AfterValidator(_checked_area), Parameter(allow_leading_hyphen=True)] = (
-        Field(
-            title="Area",
-            description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', "
-            "GeoJSON text, or a GeoJSON file's path.",
-        )
+    area: Annotated[str, Parameter(allow_leading_hyphen=True)] = Field(
+        title="Area",
+        description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', "
+        "GeoJSON text, or a file's path: GeoJSON, GeoParquet, or CSV with lon and lat, "
+        "geometry (WKT) or tile_id.",
     )
     period: Annotated[str, AfterValidator(_checked_period)] = Field(
         "P30D",
@@ -160,6 +154,11 @@ class IngestParameters(SourceParameters, SensorParameters):
         title="Minimum clear fraction",
         description="A tile needs this share of clear pixels to be valid.",
     )
+
+    @model_validator(mode="after")
+    def _area_is_of_tiles_of_this_size(self) -> Self:
+        parse_area(self.area, self.tile_size)
+        return self
 
 
 class IngestFlowParameters(IngestParameters):

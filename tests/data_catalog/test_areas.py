@@ -71,8 +71,15 @@ def test_geojson_cut_at_the_antimeridian_is_put_together() -> None:
         ("10,50,11,85", "outside the tile grid"),
         ("10,-81,11,-79", "outside the tile grid"),
         ("50,110", "outside the tile grid"),
-        ("700,50,701,51", "longitudes are degrees"),
+        ("700,50,701,51", "longitude 700 is outside -180 to 180"),
+        ("179,-17,181,-16", "longitude 181 .* such as 179,-17,-179,-16"),
+        ("180.5,2", "longitude 180.5 is outside"),
+        (
+            '{"type":"LineString","coordinates":[[179,0],[181,0]]}',
+            "feature 1: longitude 181 is outside .* cut there",
+        ),
         ('{"type": "Polygon"}', "not valid GeoJSON"),
+        ('{"coordinates": [1, 2]}', "not valid GeoJSON: 'type' is missing"),
         ('{"type": "Polygon", "coordinates": ', "not valid GeoJSON"),
         ('{"type": "FeatureCollection", "features": []}', "empty"),
         (
@@ -82,7 +89,7 @@ def test_geojson_cut_at_the_antimeridian_is_put_together() -> None:
         (
             '{"type":"MultiPolygon","coordinates":[[[[0,0],[1,1],[1,0],[0,1],[0,0]]],'
             "[[[0.5,0.2],[1.5,1.2],[1.5,0],[0.5,1],[0.5,0.2]]]]}",
-            "not valid GeoJSON: TopologyException",
+            "feature 1: its geometry is not valid: Self-intersection",
         ),
         ("12.5;48.1 " * 30, "neither a file nor an area"),
     ],
@@ -95,7 +102,7 @@ def test_a_bad_area_is_refused_and_says_why(text: str, fault: str) -> None:
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "area.geojson"
     path.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(AreaError, match="neither a file nor an area"):
+    with pytest.raises(AreaError, match="no text in UTF-8"):
         parse_area(str(path))
 
 
