@@ -16,10 +16,7 @@ from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import write_geoparquet
-from data_catalog.grid import (
-    footprints,
-    parse_tile_id,
-)
+from data_catalog.grid import footprints, parse_tile_id
 from data_catalog.licences import attribution, source_years
 from data_catalog.planning import IngestPlan
 from data_catalog.reading import BlockObservations, read_block
@@ -28,7 +25,9 @@ from data_catalog.segments import (
     INDEX_SCHEMA,
     check_segment,
     collection_of,
+    published_bands,
     read_part,
+    segment_index,
     stage_pixels,
     write_block,
     write_part,
@@ -89,17 +88,24 @@ def read_planned_block(plan: IngestPlan, block_id: str) -> BlockObservations:
 
 
 def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
-    """Publishes the segment of a plan whose blocks are all done; returns its item ID.
+    """Publishes the segment of a plan whose blocks are all done.
+
+    Scenes that stay unreadable are tried in every run, but told only once: a segment that would
+    have nothing but invalid tiles, all told before for the same reasons, is not published.
+
+    Returns:
+        Item ID of the segment that tells what became of the plan's tiles.
 
     Raises:
         CatalogueError: Blocks are missing, or what was written cannot be read back; then nothing
             of it counts as done any more, and the next ingest reads it anew.
     """
     with stac.locked(plan.folder / ".lock"):
-        if plan.segment_id not in catalogue.item_ids(collection_of(plan.sensor_id)):
-            _publish(catalogue, plan)
+        segment_id = plan.segment_id
+        if segment_id not in catalogue.item_ids(collection_of(plan.sensor_id)):
+            segment_id = _publish(catalogue, plan)
         shutil.rmtree(plan.folder, ignore_errors=True)
-    return plan.segment_id
+    return segment_id
 
 
 def _write(plan: IngestPlan, block_id: str) -> None:
@@ -112,7 +118,7 @@ def _write(plan: IngestPlan, block_id: str) -> None:
     write_part(_part(plan, block_id), number, observations)
 
 
-def _publish(catalogue: Catalogue, plan: IngestPlan) -> None:
+def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     collection = collection_of(plan.sensor_id)
     parts = [_part(plan, block_id) for block_id in plan.blocks]
     missing = [part.stem for part in parts if not part.exists()]
@@ -123,6 +129,10 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> None:
         )
     folder = catalogue.asset_folder(collection, plan.segment_id)
     index = _index(pd.concat([read_part(part)[0] for part in parts], ignore_index=True))
+    told_by = _told_before(catalogue, plan, index)
+    if told_by:
+        shutil.rmtree(folder)
+        return told_by
     _check_staged(plan, folder, index)
     credit = attribution(source_years(plan.sensor_id, index["datetime"]))
     described = zarr.open_group(folder / "pixels.zarr", mode="r+", use_consolidated=False)
@@ -134,6 +144,23 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> None:
     )
     (folder / ".lock").unlink(missing_ok=True)
     catalogue.publish(collection, item, lambda staged: check_segment(staged, index))
+    return plan.segment_id
+
+
+def _told_before(catalogue: Catalogue, plan: IngestPlan, index: pd.DataFrame) -> str | None:
+    if (index["state"] == "valid").any():
+        return None
+    for item in reversed(catalogue.items(collection_of(plan.sensor_id))):
+        if published_bands(item).issuperset(plan.bands) and _told(index) <= _told(
+            segment_index(catalogue, item)
+        ):
+            return item.id
+    return None
+
+
+def _told(index: pd.DataFrame) -> set[tuple[str, ...]]:
+    rows = zip(index["tile_id"], index["reason"], index["considered_scenes"], strict=True)
+    return {(tile, reason, scene) for tile, reason, scenes in rows for scene in ("", *scenes)}
 
 
 def _check_staged(plan: IngestPlan, folder: Path, index: pd.DataFrame) -> None:

@@ -9,7 +9,8 @@ from data_catalog.catalogue import Catalogue
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "RETRY_DELAYS_S", (0.05,))
+    monkeypatch.setattr(assets, "RETRY_DELAYS_S", (0.05, 0.05))
+    monkeypatch.setitem(assets.GDAL_SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.05)
 
 
 @pytest.fixture
