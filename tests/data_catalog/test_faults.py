@@ -145,17 +145,20 @@ def check_rest_is_read(catalogue: Catalogue, server: FaultServer, undisturbed: C
 def test_a_scene_that_stays_unreadable_costs_little_every_night(
     server: FaultServer, catalogue: Catalogue
 ) -> None:
-    nights = []
-    for _ in range(3):
+    told = []
+    for night in range(4):
         server.misbehave(Fault("*/east/SCL.tif", "status", status=404, at_most=None))
         assert list(ingest(catalogue, server).failures) == ["east"]
-        nights.append(server.requests("*.tif"))
-    for requests in nights[1:]:
-        assert {Path(r.path).name for r in requests} == {"SCL.tif"}
-        assert {Path(r.path).parent.name for r in requests} == {"east"}
-        assert len(requests) <= 12
-    # What is known already is not published every night anew.
-    assert len(catalogue.items("tiles-sentinel-2-l2a")) == 1
+        told.append(catalogue.item_ids("tiles-sentinel-2-l2a"))
+        requests = server.requests("*.tif")
+        if night > 0:
+            assert {r.path for r in requests} == {"/sentinel-2-l2a/east/SCL.tif"}
+            assert len(requests) <= 12
+    # The second night tells it of tiles that the western scene showed; further ones tell no more.
+    assert len(told[0]) == 1 and len(told[1]) == 2
+    assert told[1] == told[2] == told[3]
+    folders = [path.name for path in (catalogue.root / "tiles-sentinel-2-l2a").iterdir()]
+    assert sorted(folders) == sorted([*told[3], "collection.json"])
     assert not list((catalogue.root / ".plans").iterdir())
 
 
