@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from data_catalog.sensors import SceneBand, Sensor
 
 LARGEST = 65535
+SMALLEST_POWER = np.float32(1e-30)
 
 
 def harmonise(numbers: NDArray[np.float32], band: SceneBand, sensor: Sensor) -> NDArray[np.uint16]:
@@ -22,11 +23,20 @@ def harmonise(numbers: NDArray[np.float32], band: SceneBand, sensor: Sensor) -> 
         uint16 of the same shape: 0 where not observed, at least 1 elsewhere.
     """
     stored = sensor.stored
-    scale = round(band.scale / stored.scale, 9)
-    offset = round((band.offset - stored.offset) / stored.scale, 9)
-    scaled = np.clip(np.rint(numbers * scale + offset), 1.0, LARGEST)
-    unobserved = np.isnan(numbers)
-    if band.nodata is not None:
-        unobserved |= numbers == band.nodata
-    scaled[unobserved] = 0.0
+    if sensor.decibels:
+        power = numbers * np.float32(band.scale) + np.float32(band.offset)
+        # Where nothing came back, noise removal leaves zero or less: the floor, not "not observed".
+        measured = 10.0 * np.log10(np.maximum(power, SMALLEST_POWER))
+        scale, offset = 1.0 / stored.scale, -stored.offset / stored.scale
+    else:
+        measured = numbers
+        scale, offset = band.scale / stored.scale, (band.offset - stored.offset) / stored.scale
+    scaled = np.rint(measured * round(scale, 9) + round(offset, 9))
+    scaled = np.clip(scaled, 1.0, LARGEST)
+    scaled[_unobserved(numbers, band.nodata)] = 0.0
     return scaled.astype(np.uint16)
+
+
+def _unobserved(numbers: NDArray[np.float32], nodata: float | None) -> NDArray[np.bool_]:
+    unobserved = np.isnan(numbers)
+    return unobserved if nodata is None else unobserved | (numbers == nodata)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.grid import parse_tile_id
-from data_catalog.reading import REFLECTANCE_SCALE
 from data_catalog.segments import (
     BLOCK_ROWS,
     INDEX_SCHEMA,
@@ -22,6 +21,7 @@ from data_catalog.segments import (
     open_pixels,
     published_bands,
     segment_index,
+    stored_scale,
 )
 from data_catalog.sensors import get_sensor
 
@@ -103,7 +103,8 @@ def read_tiles(
         bands: Canonical names; None for the sensor's default bands.
 
     Returns:
-        float32 ``(n, band, y, x)``, surface reflectance, NaN where not observed.
+        float32 ``(n, band, y, x)``, in the unit of the sensor's ``stored``, such as reflectance;
+        NaN where not observed.
 
     Raises:
         CatalogueError: A segment lacks a band, or the tiles differ in size.
@@ -144,12 +145,15 @@ def _read_segment(
             f"{', '.join(lacking)}: ingest the area again with --bands {' '.join(names)}."
         )
     chosen = [held.index(name) for name in names]
+    scale, offset = stored_scale(array)
 
     def read(places: NDArray[np.intp]) -> None:
         numbers = np.asarray(array[rows[places[0]] : rows[places[-1]] + 1])
         for tile, target in zip(numbers, at[places], strict=True):
             found = tile[chosen]
-            np.multiply(found, np.float32(REFLECTANCE_SCALE), out=pixels[target])
+            np.multiply(found, scale, out=pixels[target])
+            if offset:
+                pixels[target] += offset
             if not found.all():
                 pixels[target][found == 0] = np.nan
 

@@ -15,7 +15,9 @@ from data_catalog.sensors import get_sensor
 
 
 class PixelRows:
-    """Observations as rows of reflectance, float32 (n, bands * y * x), NaN where not observed.
+    """Observations as rows of pixels, float32 (n, bands * y * x), NaN where not observed.
+
+    They are in the unit of the sensor's ``stored``, such as reflectance.
 
     Attributes:
         tile_shape: (bands, y, x) of a tile.

@@ -1,6 +1,6 @@
 """Profiles of the catalogues that imagery comes from: where they are, how their assets are signed.
 
-What a profile does not know, the items themselves tell: see :mod:`data_catalog.scene_assets`.
+What a profile does not know, the items themselves tell: see :mod:`data_catalog.asset_metadata`.
 """
 
 from __future__ import annotations

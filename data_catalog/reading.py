@@ -29,9 +29,6 @@ READ_THREADS = 8
 NOT_OBSERVED = "not observed"
 """How the reason starts of a tile that no scene has pixels of."""
 
-REFLECTANCE_SCALE = 1e-4
-"""Stored number x this = reflectance; 0 is nodata."""
-
 
 @dataclass(frozen=True)
 class TileObservation:
@@ -62,7 +59,7 @@ class BlockObservations:
 
     Attributes:
         block: The block.
-        pixels: uint16 ``(64, band, y, x)``, reflectance x 10,000, 0 where nodata; a tile's place
+        pixels: uint16 ``(64, band, y, x)`` as the sensor stores them, 0 where nodata; a tile's place
             is its ``block.position``.
         tiles: What became of every tile that was asked for.
         failures: Cause by ID of every scene that could not be read.

@@ -22,10 +22,9 @@ from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.grid import BLOCK_TILES
-from data_catalog.reading import REFLECTANCE_SCALE, BlockObservations
+from data_catalog.reading import BlockObservations
 from data_catalog.sensors import Sensor
 
-ARRAY = "reflectance"
 BLOCK_ROWS = BLOCK_TILES**2
 """Rows of the array that one block takes: one shard."""
 
@@ -55,15 +54,19 @@ def open_pixels(folder: Path) -> zarr.Array[Any]:
         CatalogueError: There is no such array.
     """
     try:
-        group = zarr.open_group(folder / "pixels.zarr", mode="r", use_consolidated=False)
-        array = group[ARRAY]
+        return _pixels(zarr.open_group(folder / "pixels.zarr", mode="r", use_consolidated=False))
     except (OSError, KeyError, ValueError) as error:
         raise CatalogueError(
-            f"{folder} holds no readable pixels.zarr with an array {ARRAY!r} ({error}): "
+            f"{folder} holds no readable pixels.zarr with an array of tiles ({error}): "
             "restore it, or, if it is not published yet, ingest again."
         ) from None
-    assert isinstance(array, zarr.Array)
-    return array
+
+
+def stored_scale(array: zarr.Array[Any]) -> tuple[np.float32, np.float32]:
+    """Scale and offset of a segment's array: what was measured is number x scale + offset."""
+    scale, offset = (array.attrs.get(name, 0.0) for name in ("scale", "offset"))
+    assert isinstance(scale, float) and isinstance(offset, float)
+    return np.float32(scale), np.float32(offset)
 
 
 def bands_of(array: zarr.Array[Any]) -> list[str]:
@@ -92,12 +95,10 @@ def stage_pixels(
     """
     path = folder / "pixels.zarr"
     with stac.locked(folder / ".lock"):
-        if not (path / ARRAY / "zarr.json").exists():
+        if not (path / sensor.stored.quantity / "zarr.json").exists():
             _create(path, blocks, sensor, bands, tile_size)
             stac.sync_tree(path)
-    array = zarr.open_group(path, mode="r+", use_consolidated=False)[ARRAY]
-    assert isinstance(array, zarr.Array)
-    return array
+    return _pixels(zarr.open_group(path, mode="r+", use_consolidated=False))
 
 
 def write_block(
@@ -108,7 +109,7 @@ def write_block(
     One writer must own the whole shard: writers of parts of one lose each other's tiles.
     """
     array[BLOCK_ROWS * number : BLOCK_ROWS * (number + 1)] = pixels
-    shard = folder / "pixels.zarr" / ARRAY / "c" / str(number)
+    shard = folder / "pixels.zarr" / array.basename / "c" / str(number)
     if shard.exists():  # a block without any pixel has none
         stac.sync_tree(shard)
 
@@ -170,6 +171,14 @@ def check_segment(folder: Path, index: pd.DataFrame) -> None:
             )
 
 
+def _pixels(group: zarr.Group) -> zarr.Array[Any]:
+    """The array of tiles, which is named after what was measured: the one with four dimensions."""
+    for _, array in group.arrays():
+        if array.ndim == 4:
+            return array
+    raise KeyError(f"{group.store_path} has none")
+
+
 def _has_pixels(array: zarr.Array[Any], row: int) -> bool:
     try:
         return bool(np.any(array[row]))
@@ -182,7 +191,7 @@ def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_
     side = tile_size // sensor.resolution
     group = zarr.open_group(path, mode="a", zarr_format=3)
     group.create_array(
-        ARRAY,
+        sensor.stored.quantity,
         shape=(BLOCK_ROWS * blocks, len(names), side, side),
         chunks=(1, len(names), side, side),
         shards=(BLOCK_ROWS, len(names), side, side),
@@ -192,7 +201,10 @@ def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_
         dimension_names=("tile", "band", "y", "x"),
         attributes={
             "bands": names,
-            "scale": REFLECTANCE_SCALE,
+            "quantity": sensor.stored.quantity,
+            "unit": sensor.stored.unit,
+            "scale": sensor.stored.scale,
+            "offset": sensor.stored.offset,
             "nodata": 0,
             "resolution": sensor.resolution,
             "tile_size": tile_size,

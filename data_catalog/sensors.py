@@ -1,27 +1,29 @@
-"""Sensors as data: bands, masks, and how a scene's numbers become reflectance."""
+"""Sensors as data: bands, masks, and how a scene's numbers become what was measured."""
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import pydantic
 import pystac
 from numpy.typing import NDArray
 
+from data_catalog.asset_metadata import StatedBand, find_asset
 from data_catalog.errors import SensorError
+from data_catalog.sensor_files import explain, nearest, read_tables
 
 EXTRA_SENSORS = "RSHASH_SENSORS"
 """Environment variable: path of a TOML file of further sensors, written like ``sensors.toml``."""
 
 
+@pydantic.with_config(extra="forbid")
 @dataclass(frozen=True)
 class Band:
     """One band of a sensor.
@@ -31,10 +33,11 @@ class Band:
         resolution: Metres per pixel of the asset.
     """
 
-    keys: tuple[str, ...]
+    keys: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
     resolution: int
 
 
+@pydantic.with_config(extra="forbid")
 @dataclass(frozen=True)
 class Mask:
     """The asset that tells clear ground from cloud: classes, or bits of a quality word.
@@ -47,7 +50,7 @@ class Mask:
         unclear_bits: Bits that, if set, say that this is no clear ground.
     """
 
-    keys: tuple[str, ...]
+    keys: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
     resolution: int
     nodata: int
     unclear_classes: tuple[int, ...] = ()
@@ -61,6 +64,7 @@ class Mask:
         return ~unclear
 
 
+@pydantic.with_config(extra="forbid")
 @dataclass(frozen=True)
 class Stored:
     """What the numbers of a sensor's tiles mean: physical = number x scale + offset, 0 is nodata.
@@ -74,31 +78,53 @@ class Stored:
 
     quantity: str
     unit: str
-    scale: float
+    scale: Annotated[float, pydantic.Field(gt=0)]
     offset: float
 
 
 REFLECTANCE = Stored("reflectance", "1", 1e-4, 0.0)
 
 
+@pydantic.with_config(extra="forbid")
+@dataclass(frozen=True)
+class BaselineOffset:
+    """An offset that products have from one processing baseline on.
+
+    Attributes:
+        baseline: Such as ``04.00``.
+        offset: Added to what was measured.
+        applied: Properties that, if true, say that the catalogue has added it to the pixels; if
+            false, that it has not, whatever its assets state.
+    """
+
+    baseline: str
+    offset: float
+    applied: tuple[str, ...] = ()
+
+
+@pydantic.with_config(extra="forbid")
 @dataclass(frozen=True)
 class Sensor:
     """An imaging sensor's product, as catalogues offer it.
 
     Attributes:
         id: The sensor's ID, such as ``sentinel-2-l2a``.
-        title: Its name for people.
         resolution: Metres per pixel of its tiles.
         bands: Bands by canonical name.
-        default_bands: Names of the bands that are read unless others are asked for.
+        title: Its name for people; the ID for none.
+        default_bands: Names of the bands that are read unless others are asked for; all for none.
+        picture_bands: Names of the bands that are shown as red, green and blue. Of two, blue is
+            the difference; one is shown in grey.
         collections: Collection ID by catalogue profile; ``default`` for the rest.
-        platforms: If not empty, the only platforms wanted, in lower case.
+        only: Values by property of the scenes that are wanted; their case does not matter.
         resampling: How pixels are brought onto the tile grid where they do not lie on it.
-        scale: Reflectance = number x scale + offset.
+        scale: What was measured = number x scale + offset, unless the scene states another scale;
+            None where each scene must.
         offset: See scale.
-        offset_from_baseline: ``baseline`` and ``offset``: from that processing baseline on.
+        offset_from_baseline: A further offset of newer products.
+        decibels: Whether what was measured is a power, to be stored as 10 log10 of it.
         mask: None where every observed pixel counts as clear.
-        nodata: The number of pixels that were not observed, unless the scene names another.
+        nodata: The number of pixels that were not observed, unless the scene states another.
         stored: What the numbers of its tiles mean.
         license: SPDX identifier, or ``other``.
         license_url: The licence's text.
@@ -106,24 +132,55 @@ class Sensor:
         providers: STAC provider objects.
     """
 
-    id: str
-    title: str
-    resolution: int
-    bands: dict[str, Band]
-    default_bands: tuple[str, ...]
-    collections: dict[str, str]
-    platforms: tuple[str, ...] = ()
-    resampling: str = "nearest"
-    scale: float = 1.0
+    id: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    resolution: Annotated[int, pydantic.Field(gt=0)]
+    bands: Annotated[dict[str, Band], pydantic.Field(min_length=1)]
+    title: str = ""
+    default_bands: tuple[str, ...] = ()
+    picture_bands: tuple[str, ...] = ()
+    collections: dict[str, str] = field(default_factory=dict)
+    only: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    resampling: Literal["nearest", "bilinear", "cubic", "average"] = "cubic"
+    scale: float | None = None
     offset: float = 0.0
-    offset_from_baseline: dict[str, Any] | None = None
+    offset_from_baseline: BaselineOffset | None = None
+    decibels: bool = False
     mask: Mask | None = None
-    nodata: float | None = 0
+    nodata: float = 0
     stored: Stored = REFLECTANCE
     license: str = "other"
     license_url: str | None = None
     attribution: str = ""
     providers: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Fills in what follows from the rest, and checks what no single field can.
+
+        Raises:
+            ValueError: Pixel sizes do not fit each other, or a band is named that is not there.
+        """
+        parts = {f"bands.{name}": band.resolution for name, band in self.bands.items()}
+        if self.mask:
+            parts["mask"] = self.mask.resolution
+        for part, metres in {"resolution": self.resolution, **parts}.items():
+            if metres <= 0 or metres % self.resolution or 60 % metres:
+                raise ValueError(
+                    f"{part}: {metres} m pixels; they must divide 60 m and be a multiple of the "
+                    f"sensor's {self.resolution} m"
+                )
+        names = tuple(self.bands)
+        true_colour = ("red", "green", "blue")
+        shown = true_colour if set(true_colour) <= set(names) else names[:1]
+        for key, value in {
+            "title": self.title or self.id,
+            "default_bands": self.default_bands or names,
+            "picture_bands": self.picture_bands or shown,
+        }.items():
+            object.__setattr__(self, key, value)
+        for key in ("default_bands", "picture_bands"):
+            unknown = [name for name in getattr(self, key) if name not in self.bands]
+            if unknown:
+                raise ValueError(f"{key}: there is no band {unknown[0]} among {', '.join(names)}")
 
     def check_bands(self, bands: Iterable[str] | None) -> tuple[str, ...]:
         """The bands asked for; the default bands for None.
@@ -137,7 +194,7 @@ class Sensor:
         for name in names:
             if name not in self.bands:
                 raise SensorError(
-                    f"Sensor {self.id} has no band {name!r}{_nearest(name, self.bands)}: "
+                    f"Sensor {self.id} has no band {name!r}{nearest(name, self.bands)}: "
                     f"its bands are {', '.join(self.bands)}."
                 )
         if not names or len(set(names)) < len(names):
@@ -147,6 +204,13 @@ class Sensor:
     def collection(self, profile: str) -> str:
         """The ID under which a catalogue holds the sensor's scenes."""
         return self.collections.get(profile, self.collections["default"])
+
+    def wants(self, item: pystac.Item) -> bool:
+        """Whether a scene of its collection is one of its own."""
+        return all(
+            str(item.properties.get(key, "")).lower() in {value.lower() for value in values}
+            for key, values in self.only.items()
+        )
 
     def attribution_of(self, years: Iterable[int]) -> str:
         """The attribution text for scenes of these years."""
@@ -176,25 +240,34 @@ def get_sensor(sensor_id: str) -> Sensor:
     """The sensor of an ID.
 
     Raises:
-        SensorError: There is none; the message offers the nearest names.
+        SensorError: There is none, with the nearest names; or the file of sensors is at fault.
     """
     sensors = _sensors(os.environ.get(EXTRA_SENSORS))
     if sensor_id not in sensors:
         raise SensorError(
-            f"Sensor {sensor_id!r} is unknown{_nearest(sensor_id, sensors)}: "
+            f"Sensor {sensor_id!r} is unknown{nearest(sensor_id, sensors)}: "
             f"there are {', '.join(sensors)}. More can be added with {EXTRA_SENSORS}."
         )
     return sensors[sensor_id]
 
 
 def resolve_band(item: pystac.Item, sensor: Sensor, band: str) -> SceneBand:
-    """Finds a band's asset in a scene, and the scale and offset that give reflectance.
+    """Finds a band's asset in a scene, and the scale, offset and nodata of its numbers.
 
     Raises:
-        SensorError: The scene lacks the asset, or what is needed to know its offset.
+        SensorError: The scene lacks the asset, or what is needed to know what its numbers mean.
     """
-    key = _asset_key(item, sensor.bands[band].keys)
-    return SceneBand(key, item.assets[key].href, sensor.scale, _offset(item, sensor), sensor.nodata)
+    known = sensor.bands[band]
+    key, stated = find_asset(item, band, known.keys, known.resolution)
+    scale = sensor.scale if stated.scale is None else stated.scale
+    if scale is None:
+        raise SensorError(
+            f"Scene {item.id}, asset {key}: neither it nor the sensor {sensor.id} states a scale, "
+            f"so what its numbers mean is unknown: give the sensor a scale."
+        )
+    offset = _offset(item, sensor, stated)
+    nodata = sensor.nodata if stated.nodata is None else stated.nodata
+    return SceneBand(key, item.assets[key].href, scale, offset, nodata)
 
 
 def resolve_mask(item: pystac.Item, mask: Mask) -> SceneBand:
@@ -203,31 +276,26 @@ def resolve_mask(item: pystac.Item, mask: Mask) -> SceneBand:
     Raises:
         SensorError: The scene lacks it.
     """
-    key = _asset_key(item, mask.keys)
+    key, _ = find_asset(item, "mask", mask.keys, mask.resolution)
     return SceneBand(key, item.assets[key].href, 1.0, 0.0, mask.nodata)
 
 
-def _asset_key(item: pystac.Item, keys: tuple[str, ...]) -> str:
-    for key in keys:
-        if key in item.assets:
-            return key
-    raise SensorError(
-        f"Scene {item.id} has no asset {' or '.join(keys)}: "
-        f"it has {', '.join(item.assets) or 'none'}."
-    )
-
-
-def _offset(item: pystac.Item, sensor: Sensor) -> float:
+def _offset(item: pystac.Item, sensor: Sensor, stated: StatedBand) -> float:
     rule = sensor.offset_from_baseline
-    # Earth Search tells where it has applied the offset, although raster:bands go on stating it.
-    if rule is None or item.properties.get("earthsearch:boa_offset_applied") is True:
+    told = [] if rule is None else [item.properties.get(key) for key in rule.applied]
+    if True in told:
+        return sensor.offset
+    # Where a catalogue says that it left the pixels alone, its assets' offsets are a template's.
+    if stated.offset is not None and False not in told:
+        return stated.offset
+    if rule is None:
         return sensor.offset
     baseline = processing_baseline(item)
     if baseline is None:
         raise SensorError(
             f"Scene {item.id} does not state its s2:processing_baseline, so its offset is unknown."
         )
-    return sensor.offset + (rule["offset"] if baseline >= _version(rule["baseline"]) else 0.0)
+    return sensor.offset + (rule.offset if baseline >= _version(rule.baseline) else 0.0)
 
 
 def processing_baseline(item: pystac.Item) -> tuple[int, ...] | None:
@@ -245,43 +313,22 @@ def _version(text: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=8)
 def _sensors(extra: str | None) -> dict[str, Sensor]:
-    tables = tomllib.loads(resources.files("data_catalog").joinpath("sensors.toml").read_text())
-    sensors = {name: _sensor(name, table) for name, table in tables.items()}
+    own = resources.files("data_catalog").joinpath("sensors.toml").read_text()
+    tables = read_tables(own, "sensors.toml", {})
+    sensors = {name: _sensor(name, table, "sensors.toml") for name, table in tables.items()}
     if extra:
+        file = f"{EXTRA_SENSORS}={extra}"
         try:
-            tables = tomllib.loads(Path(extra).read_text())
-            sensors |= {name: _sensor(name, table) for name, table in tables.items()}
-        except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-            raise SensorError(
-                f"{EXTRA_SENSORS}={extra}: no sensors can be read from it ({error!r}). "
-                "Write it like data_catalog/sensors.toml."
-            ) from None
+            text = Path(extra).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SensorError(f"{file} cannot be read: {error}.") from None
+        added = read_tables(text, file, tables)
+        sensors |= {name: _sensor(name, table, file) for name, table in added.items()}
     return sensors
 
 
-def _sensor(name: str, table: dict[str, Any]) -> Sensor:
-    bands = {k: Band(tuple(v["keys"]), v["resolution"]) for k, v in table["bands"].items()}
-    mask: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in table.get("mask", {}).items()
-    }
-    known = dict(table)
-    known |= {
-        "bands": bands,
-        "mask": Mask(**mask) if mask else None,
-        "default_bands": tuple(table.get("default_bands", bands)),
-        "platforms": tuple(table.get("platforms", ())),
-        "collections": table.get("collections", {"default": name}),
-    }
-    sensor = Sensor(id=name, **known)
-    for label, part in [*bands.items(), ("mask", sensor.mask)]:
-        if part and (part.resolution % sensor.resolution or 60 % part.resolution):
-            raise ValueError(
-                f"{name}: {label} has {part.resolution} m pixels; they must divide 60 m and be a "
-                f"multiple of the sensor's {sensor.resolution} m"
-            )
-    return sensor
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=2, cutoff=0.4)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
+def _sensor(name: str, table: dict[str, Any], file: str) -> Sensor:
+    try:
+        return pydantic.TypeAdapter(Sensor).validate_python({"id": name, **table})
+    except pydantic.ValidationError as error:
+        raise explain(error, file, name) from None

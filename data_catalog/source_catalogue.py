@@ -97,7 +97,7 @@ class SourceCatalogue:
             SourceError: The catalogue cannot be searched or lacks the collection.
         """
         found = self.search_collection(sensor.collection(self.profile), area, period)
-        return [item for item in found if _is_wanted(item, sensor)]
+        return [item for item in found if sensor.wants(item)]
 
     def search_collection(
         self, collection: str, area: BaseGeometry, period: str
@@ -198,11 +198,6 @@ def open_source(source: str) -> SourceCatalogue:
             f"{redacted(str(error))}"
         ) from None
     return SourceCatalogue(address, profile_of(address), root)
-
-
-def _is_wanted(item: pystac.Item, sensor: Sensor) -> bool:
-    platform = str(item.properties.get("platform", "")).lower()
-    return not sensor.platforms or platform in sensor.platforms
 
 
 def _in_period(item: pystac.Item, period: str) -> bool:

@@ -71,6 +71,7 @@ def segment_item(
         scene_hrefs: Address of each source scene's item by its ID, unsigned.
         folder: Where ``pixels.zarr`` and ``index.parquet`` are staged.
     """
+    stored = sensor.stored
     valid = index[index["state"] == "valid"]
     shown = valid if len(valid) else index
     sources = source_years(sensor.id, shown["datetime"])
@@ -80,7 +81,7 @@ def segment_item(
         "rshash:sensor": sensor.id,
         "table:row_count": len(index),
         "processing:lineage": "Scenes were co-registered onto the tile grid and converted to "
-        "surface reflectance; unclear tiles were marked invalid.",
+        f"{stored.quantity}; unclear tiles were marked invalid.",
     }
     item.stac_extensions.append(stac.TABLE)
     item.add_asset(
@@ -88,13 +89,15 @@ def segment_item(
         pystac.Asset(
             "./pixels.zarr",
             "Pixels",
-            "Array reflectance (tile, band, y, x): reflectance x 10000, 0 where not observed.",
+            f"Array {stored.quantity} (tile, band, y, x): {stored.quantity} in {stored.unit} is "
+            f"number x {stored.scale:g} + {stored.offset:g}; 0 where not observed.",
             ZARR,
             ["data"],
             {
                 "bands": [{"name": band, "gsd": sensor.resolution} for band in bands],
                 "data_type": "uint16",
                 "nodata": 0,
+                "unit": stored.unit,
             },
         ),
     )
