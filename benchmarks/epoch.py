@@ -105,6 +105,7 @@ class Workload:
         return [torch.from_numpy(scaling.apply(source)) for scaling, source in scaled]
 
     def stream(self) -> TileStream:
+        assert self.settings.batch_size is not None
         return TileStream(
             self.sources,
             self.settings.batch_size,

@@ -148,6 +148,7 @@ class _Stages:
         hashing = Hashing(settings, head, centres, autoencoder, backbone).to(device)
         probe = None if settings.patience is None else Probe(sources, pixels, settings.seed, device)
         held_out = None if probe is None else probe.held_out
+        assert settings.batch_size is not None  # resolved_settings sees to that
         stream = self._stream(settings.batch_size, autoencoder, pixels, held_out)
         probabilities = train_hashing(self._run, settings, hashing, stream, latent, probe)
         extractor = None

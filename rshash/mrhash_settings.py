@@ -22,6 +22,8 @@ from rshash.settings import (
 TILES_PER_CLUSTER = 6
 MOST_CLUSTERS = 128
 SMALLEST_TRAINING_SET = 24
+LARGEST_BATCH = 448
+BATCHES_PER_EPOCH = 3
 
 _ALLOWED = {
     "bits": whole(8),
@@ -31,7 +33,7 @@ _ALLOWED = {
     "sharpening": above(0),
     "autoencoder_epochs": whole(1),
     "hashing_epochs": whole(1),
-    "batch_size": whole(2),
+    "batch_size": optional(whole(2)),
     "learning_rate": above(0),
     "schedule": one_of("cosine", "steps"),
     "backbone_rate": at_least(0),
@@ -63,7 +65,8 @@ class MrHashSettings:
         sharpening: Power of the assignment to clusters in the pseudo-labels; 1 leaves it as it is.
         autoencoder_epochs: Passes over the tiles in the autoencoder stage.
         hashing_epochs: Passes over the tiles in the hashing stage.
-        batch_size: Most tiles in a step of the hashing stage.
+        batch_size: Most tiles in a step of the hashing stage; without it a third of the tiles, at
+            most 448.
         learning_rate: Adam's first rate in the hashing stage.
         schedule: How the rate falls: "cosine" to nothing in the last epoch, "steps" by 0.7 every
             ten epochs, as published.
@@ -89,8 +92,8 @@ class MrHashSettings:
     sharpening: float = 1.0
     autoencoder_epochs: int = 60
     hashing_epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 1e-3
+    batch_size: int | None = None
+    learning_rate: float = 1.4e-3
     schedule: Literal["cosine", "steps"] = "cosine"
     backbone_rate: float = 0.01
     reconstruction_weight: float = 1.0
@@ -120,6 +123,7 @@ class MrHashSettings:
             autoencoder_epochs=200,
             hashing_epochs=51,
             batch_size=128,
+            learning_rate=1e-3,
             schedule="steps",
             # Published as 5 beside divergences that are averaged over the clusters too.
             reconstruction_weight=5.0 * clusters,
@@ -148,7 +152,7 @@ class MrHashSettings:
 
 
 def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
-    """The settings with the number of clusters that a training set of that size gets.
+    """The settings with the clusters and the batches that a training set of that size gets.
 
     Refuses a training set that is too small for the clusters, and settings that cannot work.
 
@@ -158,6 +162,9 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
     """
     check_bits(settings.bits)
     settings = checked(settings, _ALLOWED)
+    if settings.batch_size is None:
+        batch = min(LARGEST_BATCH, max(2, n_tiles // BATCHES_PER_EPOCH))
+        settings = replace(settings, batch_size=batch)
     clusters = settings.clusters
     if clusters is None:
         if n_tiles < SMALLEST_TRAINING_SET:
