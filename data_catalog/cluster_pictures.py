@@ -22,9 +22,11 @@ from data_catalog.pictures import (
     UNSEEN,
     Stretch,
     font,
+    in_colour,
     tile_picture,
 )
 from data_catalog.segments import bands_of, collection_of, open_pixels
+from data_catalog.sensors import get_sensor
 
 MARGIN, HEADER, FOOTER = 28, 62, 34
 BATCH_TILES = 64
@@ -88,7 +90,7 @@ def cluster_picture(
 ) -> Image.Image:
     """Draws the most typical tiles of every cluster, all in one stretch, the largest cluster first.
 
-    Tiles are in true colour where the sensor's tiles have red, green and blue, else in grey.
+    Tiles are in colour where they have the sensor's bands for pictures, else in grey.
 
     Args:
         catalogue: Holds the tiles' pixels.
@@ -104,7 +106,8 @@ def cluster_picture(
     shown = [tile_id for k in order for tile_id in examples[k]]
     observations = current_observations(catalogue, sensor).set_index("tile_id", drop=False)
     observed = observations.loc[observations.index.intersection(shown)]
-    pixels = _small_tiles(catalogue, sensor, observed, layout.cell)
+    bands = _shown_bands(catalogue, sensor, observed)
+    pixels = _small_tiles(catalogue, sensor, observed, bands, layout.cell)
     credit = attribution(source_years(sensor, observed["datetime"]))
     clusters = [(int(k), float(sizes[k] / len(tile_ids)), examples[k]) for k in order]
     title = f"{len(sizes)} clusters of {len(tile_ids):,} tiles"
@@ -112,7 +115,7 @@ def cluster_picture(
         title += f", {len(sizes) - used} of them empty"
     if len(order) < used:
         title += f": the largest {len(order)}"
-    return draw_clusters(clusters, pixels, layout, title, credit)
+    return draw_clusters(clusters, pixels, layout, title, credit, bands == TRUE_COLOUR)
 
 
 def draw_clusters(
@@ -121,16 +124,18 @@ def draw_clusters(
     layout: Layout,
     title: str,
     credit: str,
+    true_colour: bool = True,
 ) -> Image.Image:
     """Draws clusters.
 
     Args:
         clusters: Number, share of all tiles and typical tiles of each.
-        pixels: Reflectance by tile ID, float32 ``(3, y, x)``, NaN where unseen; a tile that is not
+        pixels: Pixels by tile ID, float32 ``(3, y, x)``, NaN where unseen; a tile that is not
             there is drawn as unseen.
         layout: How they are laid out.
         title: Stands above them.
         credit: Attribution of the pixels.
+        true_colour: Whether the pixels are reflectance of red, green and blue.
     """
     cell, gap = layout.cell, max(2, layout.cell // 32)
     card_width = layout.examples * (cell + gap) - gap
@@ -143,7 +148,7 @@ def draw_clusters(
     draw.text((MARGIN, 18), "What the pseudo-labels look like", INK, font(26))
     draw.text((width - MARGIN, 26), title, FAINT, font(17), anchor="ra")
     unseen = np.full((3, 1, 1), np.nan, np.float32)
-    stretch = Stretch.of(_pixels_of(pixels))
+    stretch = Stretch.of(_pixels_of(pixels), true_colour)
     for i, (number, share, tile_ids) in enumerate(clusters):
         x, y = MARGIN + i % columns * step_x, HEADER + i // columns * step_y
         size = layout.caption * 3 // 5
@@ -159,22 +164,25 @@ def draw_clusters(
     return page
 
 
-def _small_tiles(
-    catalogue: Catalogue, sensor: str, observed: pd.DataFrame, side: int
-) -> dict[str, NDArray[np.float32]]:
-    """Three bands of tiles by tile ID, averaged down to about a side: all in full would be much."""
+def _shown_bands(catalogue: Catalogue, sensor: str, observed: pd.DataFrame) -> tuple[str, ...]:
     held = [
         set(bands_of(open_pixels(catalogue.root / collection_of(sensor) / segment_id)))
         for segment_id in observed["segment_id"].unique()
     ]
-    common = set.intersection(*held) if held else set(TRUE_COLOUR)
-    bands = TRUE_COLOUR if common.issuperset(TRUE_COLOUR) else (sorted(common)[0],)
-    small = {}
+    wanted = get_sensor(sensor).picture_bands
+    common = set.intersection(*held) if held else set(wanted)
+    return wanted if common.issuperset(wanted) else (sorted(common)[0],)
+
+
+def _small_tiles(
+    catalogue: Catalogue, sensor: str, observed: pd.DataFrame, bands: tuple[str, ...], side: int
+) -> dict[str, NDArray[np.float32]]:
+    """Tiles in colour by ID, averaged down to about a side: all in full would be much."""
+    small: dict[str, NDArray[np.float32]] = {}
     for start in range(0, len(observed), BATCH_TILES):
         batch = observed.iloc[start : start + BATCH_TILES]
-        tiles = _averaged(read_tiles(catalogue, sensor, batch, bands), side)
-        for tile_id, tile in zip(batch["tile_id"], tiles, strict=True):
-            small[tile_id] = np.broadcast_to(tile, (3, *tile.shape[1:]))
+        tiles = in_colour(_averaged(read_tiles(catalogue, sensor, batch, bands), side))
+        small.update(zip(batch["tile_id"], tiles, strict=True))
     return small
 
 

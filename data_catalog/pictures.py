@@ -1,4 +1,4 @@
-"""Pictures of tiles in true colour, and the retrieval sheet: a tile and the tiles most like it."""
+"""Pictures of tiles in colour, and the retrieval sheet: a tile and the tiles most like it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from data_catalog.errors import QueryError
 from data_catalog.licences import attribution, source_years
 from data_catalog.observations import current_observations, read_tiles
 from data_catalog.query import PublishedCodes
+from data_catalog.sensors import get_sensor
 
 TRUE_COLOUR = ("red", "green", "blue")
 
 DARKEST, BRIGHTEST = 0.5, 99.5
-"""Percentiles of reflectance that become black and white."""
+"""Percentiles that become black and white."""
 
 CLOUD = 0.3
 """Ground is rarely brighter in all bands: such pixels set the stretch only as a majority."""
@@ -38,45 +39,67 @@ FRAME = (196, 78, 28)
 
 @dataclass(frozen=True)
 class Stretch:
-    """How reflectance becomes colour: one for all tiles that are looked at side by side.
+    """How pixels become colour: one for all tiles that are looked at side by side.
 
     Attributes:
-        black: Reflectance of red, green and blue that is drawn black; haze lifts blue the most.
-        span: Reflectance between black and white, one for all bands so that hues stay true.
+        black: Value of red, green and blue that is drawn black; haze lifts blue the most.
+        span: Difference between black and white, for red, green and blue.
+        gamma: Brightness is the value's share of the span to the power of 1 / gamma.
     """
 
     black: tuple[float, float, float]
-    span: float
+    span: tuple[float, float, float]
+    gamma: float = GAMMA
 
     @classmethod
-    def of(cls, tiles: NDArray[np.float32]) -> Stretch:
-        """The stretch that suits tiles, float32 ``(n, 3, y, x)`` reflectance, NaN where unseen."""
+    def of(cls, tiles: NDArray[np.float32], true_colour: bool = True) -> Stretch:
+        """The stretch that suits tiles.
+
+        Args:
+            tiles: float32 ``(n, 3, y, x)``, NaN where unseen.
+            true_colour: Whether they are reflectance: then one span keeps hues true, and clouds
+                are left out. Else every band is stretched on its own.
+        """
         pixels = np.moveaxis(tiles, 1, -1).reshape(-1, 3)
         pixels = pixels[np.isfinite(pixels).all(axis=1)]
         if not len(pixels):
-            return cls((0.0, 0.0, 0.0), 0.3)
-        ground = pixels[pixels.min(axis=1) < CLOUD]
-        if 2 * len(ground) >= len(pixels):
-            pixels = ground
+            return cls((0.0, 0.0, 0.0), (0.3, 0.3, 0.3))
+        if true_colour:
+            ground = pixels[pixels.min(axis=1) < CLOUD]
+            if 2 * len(ground) >= len(pixels):
+                pixels = ground
         low, high = np.percentile(pixels, [DARKEST, BRIGHTEST], axis=0)
         red, green, blue = (float(v) for v in low)
-        return cls((red, green, blue), max(SMALLEST_SPAN, float((high - low).max())))
+        if true_colour:
+            return cls((red, green, blue), (max(SMALLEST_SPAN, float((high - low).max())),) * 3)
+        spans = (high - low) + np.finfo(np.float32).eps
+        return cls((red, green, blue), (float(spans[0]), float(spans[1]), float(spans[2])), 1.0)
 
     def apply(self, tile: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Colours, uint8 ``(y, x, 3)``, of reflectance, float32 ``(3, y, x)``; unseen is grey."""
-        black = np.asarray(self.black, np.float32)[:, None, None]
-        bright = np.clip((tile - black) / self.span, 0.0, 1.0) ** (1.0 / GAMMA)
+        """Colours, uint8 ``(y, x, 3)``, of a tile, float32 ``(3, y, x)``; unseen is grey."""
+        black, span = (np.asarray(v, np.float32)[:, None, None] for v in (self.black, self.span))
+        bright = np.clip((tile - black) / span, 0.0, 1.0) ** (1.0 / self.gamma)
         colours = np.moveaxis(np.round(255.0 * np.nan_to_num(bright)), 0, -1).astype(np.uint8)
         colours[np.isnan(tile).any(axis=0)] = UNSEEN
         return colours
 
 
+def in_colour(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Tiles ``(n, band, y, x)`` of up to three bands as red, green and blue ``(n, 3, y, x)``.
+
+    Of two bands blue is the difference, which of decibels is the ratio; one is shown in grey.
+    """
+    if tiles.shape[1] == 2:
+        return np.concatenate([tiles, tiles[:, :1] - tiles[:, 1:]], axis=1)
+    return np.broadcast_to(tiles, (len(tiles), 3, *tiles.shape[2:]))
+
+
 def tile_picture(tile: NDArray[np.float32], stretch: Stretch, side: int) -> Image.Image:
-    """A tile in true colour.
+    """A tile in colour.
 
     Args:
-        tile: Reflectance of red, green and blue, float32 ``(3, y, x)``, NaN where unseen.
-        stretch: How reflectance becomes colour.
+        tile: Red, green and blue, float32 ``(3, y, x)``, NaN where unseen.
+        stretch: How pixels become colour.
         side: Side of the picture, pixels.
     """
     picture = Image.fromarray(stretch.apply(tile))
@@ -89,7 +112,7 @@ def retrieval_sheet(
     """Writes a PNG that shows a tile and its neighbours by code, all in one stretch.
 
     Args:
-        catalogue: Holds the tiles' pixels, of a sensor that has the bands red, green and blue.
+        catalogue: Holds the tiles' pixels, with the sensor's bands for pictures.
         codes: What was queried.
         result: What ``codes.similar`` answered.
         path: The picture's file.
@@ -100,20 +123,22 @@ def retrieval_sheet(
     path = Path(path)
     sensor, tile_id = codes.sensor, result.attrs["query"]
     shown = [tile_id, *result["tile_id"]]
-    observations = current_observations(catalogue, sensor, bands=TRUE_COLOUR)
+    bands = get_sensor(sensor).picture_bands
+    observations = current_observations(catalogue, sensor, bands=bands)
     observations = observations.set_index("tile_id", drop=False)
     missing = [one for one in shown if one not in observations.index]
     if missing:
         raise QueryError(
             f"Tile {missing[0]} has no pixels of {sensor} in {catalogue.root} with the bands "
-            f"{', '.join(TRUE_COLOUR)}: ingest its area."
+            f"{', '.join(bands)}: ingest its area."
         )
     observed = observations.loc[shown]
-    tiles = read_tiles(catalogue, sensor, observed, TRUE_COLOUR)
+    tiles = in_colour(read_tiles(catalogue, sensor, observed, bands))
     days = [day.strftime("%Y-%m-%d") for day in observed["datetime"]]
     credit = attribution(source_years(sensor, observed["datetime"]))
     title = f"Nearest of {len(codes):,} tiles, by Hamming distance of {codes.bits}-bit codes"
-    sheet = draw_sheet(tile_id, tiles, result, days, title, f"{codes.model_id}. {credit}")
+    credit = f"{codes.model_id}. {credit}"
+    sheet = draw_sheet(tile_id, tiles, result, days, title, credit, bands == TRUE_COLOUR)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, "PNG", optimize=True)
@@ -128,18 +153,20 @@ def draw_sheet(
     days: list[str],
     title: str,
     credit: str,
+    true_colour: bool = True,
 ) -> Image.Image:
     """Draws the retrieval sheet.
 
     Args:
         tile_id: The query.
-        tiles: Reflectance, float32 ``(1 + n, 3, y, x)``, the query first, then its neighbours.
+        tiles: float32 ``(1 + n, 3, y, x)``, the query first, then its neighbours.
         neighbours: ``tile_id``, ``distance`` and ``away_km`` of the n neighbours.
         days: Day of each of the tiles.
         title: Stands above the neighbours.
         credit: Model, and attribution of the pixels.
+        true_colour: Whether the tiles are reflectance of red, green and blue.
     """
-    stretch = Stretch.of(tiles)
+    stretch = Stretch.of(tiles, true_colour)
     rows = max(2, -(-len(neighbours) // COLUMNS))
     step_x, step_y = CELL + GAP, CELL + CAPTION + GAP
     query_side = 2 * CELL + CAPTION + GAP

@@ -16,7 +16,13 @@ from shapely.geometry.base import BaseGeometry
 from data_catalog.grid import Tile, footprints
 from data_catalog.sensors import processing_baseline
 
-_PROCESSED = ("s2:generation_time", "landsat:product_generated", "created", "updated")
+_PROCESSED = (
+    "s2:generation_time",
+    "landsat:product_generated",
+    "s1:processing_datetime",
+    "created",
+    "updated",
+)
 
 
 def scene_area(item: pystac.Item) -> BaseGeometry:
@@ -43,8 +49,15 @@ def pass_of(item: pystac.Item) -> str:
     properties = item.properties
     if "s2:datatake_id" in properties:
         return str(properties["s2:datatake_id"])
-    day = scene_datetime(item).strftime("%Y%m%d")
-    parts = [properties.get("platform", ""), properties.get("landsat:wrs_path", ""), day]
+    parts = [properties.get("platform", "")]
+    if "s1:datatake_id" in properties:
+        parts += ["datatake", properties["s1:datatake_id"]]
+    elif "sat:absolute_orbit" in properties:
+        # One orbit sees a place going up and going down, from different sides.
+        parts += ["orbit", properties["sat:absolute_orbit"], properties.get("sat:orbit_state", "")]
+    else:
+        day = scene_datetime(item).strftime("%Y%m%d")
+        parts += [properties.get("landsat:wrs_path", ""), day]
     return "_".join(str(part).lower() for part in parts if part)
 
 
@@ -77,12 +90,17 @@ def scene_datetime(item: pystac.Item) -> datetime:
 
 
 def scene_epsg(item: pystac.Item) -> int | None:
-    """EPSG code of the scene's projection, which catalogues write in two ways; None if not told."""
-    code = item.properties.get("proj:code")
-    if isinstance(code, str) and code.upper().startswith("EPSG:"):
-        return int(code[5:])
-    epsg = item.properties.get("proj:epsg")
-    return None if epsg is None else int(epsg)
+    """EPSG code of the scene's projection; None if not told.
+
+    Catalogues write it in two ways, for the scene or for each of its assets.
+    """
+    told = (item.properties, *(asset.extra_fields for asset in item.assets.values()))
+    for fields in told:
+        code = str(fields.get("proj:code") or fields.get("proj:epsg") or "")
+        number = code.upper().removeprefix("EPSG:")
+        if number.isdecimal():
+            return int(number)
+    return None
 
 
 def _acquisition(item: pystac.Item) -> tuple[Any, ...]:
@@ -97,6 +115,9 @@ def _acquisition(item: pystac.Item) -> tuple[Any, ...]:
         day = scene_datetime(item).date()
         path_row = properties["landsat:wrs_path"], properties.get("landsat:wrs_row")
         return (str(properties.get("platform", "")).lower(), *path_row, day)
+    if "s1:datatake_id" in properties:
+        slice_number = properties.get("s1:slice_number", scene_datetime(item))
+        return pass_of(item), slice_number
     return (item.id,)
 
 

@@ -24,7 +24,7 @@ from rshash.errors import FeatureError
 Features = NDArray[np.float32]
 """Feature vectors, float32 (n, dimensions)."""
 
-TYPICAL_REFLECTANCE = {
+TYPICAL_PIXELS = {
     "coastal": (0.05, 0.04),
     "blue": (0.06, 0.05),
     "green": (0.08, 0.05),
@@ -37,9 +37,12 @@ TYPICAL_REFLECTANCE = {
     "nir09": (0.27, 0.11),
     "swir16": (0.20, 0.10),
     "swir22": (0.14, 0.09),
+    "vv": (-11.0, 4.0),
+    "vh": (-18.0, 5.0),
 }
-"""Mean and spread of surface reflectance over land by band, round figures: they bring the bands to
-one scale, for networks that have no scale of their own."""
+"""Mean and spread over land by band, of surface reflectance or, for radar's two polarisations, of
+backscatter in decibels. Round figures: they bring the bands to one scale, for networks that have
+no scale of their own."""
 
 
 class Extractor(Protocol):
@@ -323,17 +326,17 @@ def fill_nodata(tiles: Tensor) -> Tensor:
 def band_statistics(
     bands: Iterable[str], given: Mapping[str, Sequence[float]] | None
 ) -> dict[str, list[float]]:
-    """Mean and spread of reflectance by band: those given, else typical ones.
+    """Mean and spread of pixels by band: those given, else typical ones.
 
     Raises:
         FeatureError: There is no band, nothing is known of one, or its spread is not above 0.
     """
-    known = {**TYPICAL_REFLECTANCE, **(given or {})}
+    known = {**TYPICAL_PIXELS, **(given or {})}
     bands = list(bands)
     unknown = [band for band in bands if band not in known]
     if unknown or not bands:
         raise FeatureError(
-            f"No typical reflectance is known for the bands {unknown}: "
+            f"No typical values are known for the bands {unknown}: "
             'give the spec "statistics" with a mean and a spread for each of them.'
         )
     found = {band: [float(value) for value in known[band]] for band in bands}

@@ -10,7 +10,14 @@ from data_catalog.code_tables import code_rows, publish_code_tables
 from data_catalog.errors import QueryError
 from data_catalog.geoparquet import write_geoparquet
 from data_catalog.models import publish_model
-from data_catalog.pictures import UNSEEN, Stretch, draw_sheet, retrieval_sheet, tile_picture
+from data_catalog.pictures import (
+    UNSEEN,
+    Stretch,
+    draw_sheet,
+    in_colour,
+    retrieval_sheet,
+    tile_picture,
+)
 from data_catalog.query import open_codes
 from data_catalog.sensors import get_sensor
 from data_catalog.stac_items import segment_item
@@ -115,7 +122,27 @@ def test_calm_water_is_not_drawn_as_structure():
 def test_unseen_pixels_are_grey():
     tile = np.full((3, 8, 8), 0.1, np.float32)
     tile[:, :4] = np.nan
-    picture = np.asarray(tile_picture(tile, Stretch((0.0, 0.0, 0.0), 0.3), 8))
+    picture = np.asarray(tile_picture(tile, Stretch((0.0,) * 3, (0.3,) * 3), 8))
     assert tuple(picture[0, 0]) == UNSEEN and tuple(picture[7, 7]) != UNSEEN
     nothing = np.full((1, 3, 8, 8), np.nan, np.float32)
     assert (Stretch.of(nothing).apply(nothing[0]) == UNSEEN).all()
+
+
+def test_bands_that_are_no_reflectance_are_stretched_each_on_its_own():
+    rng = np.random.default_rng(0)
+    decibels = rng.normal([-11, -18], [3, 4], (4, 32, 32, 2)).astype(np.float32)
+    tiles_ = in_colour(np.moveaxis(decibels, -1, 1))
+    assert tiles_.shape == (4, 3, 32, 32)
+    np.testing.assert_array_equal(tiles_[:, 2], tiles_[:, 0] - tiles_[:, 1])
+    stretch = Stretch.of(tiles_, true_colour=False)
+    colours = np.stack([stretch.apply(tile) for tile in tiles_]).reshape(-1, 3)
+    for band in range(3):
+        low, middle, high = np.percentile(colours[:, band], [1, 50, 99])
+        assert low < 20 and 100 < middle < 155 and high > 235
+
+
+def test_one_band_is_shown_in_grey():
+    tile = np.linspace(-20, 0, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+    grey = in_colour(tile)
+    colours = Stretch.of(grey, true_colour=False).apply(grey[0])
+    assert np.ptp(colours.astype(int), axis=-1).max() == 0 and np.ptp(colours) > 200

@@ -32,6 +32,7 @@ class TinySource:
         north: int,
         assets: dict[str, tuple[NDArray[Any], int]],
         moment: datetime = datetime(2024, 6, 18, 10, 16, tzinfo=UTC),
+        nodata: float = 0,
         **properties: Any,
     ) -> pystac.Item:
         """Adds a scene: every asset's values and metres per pixel, all from one corner."""
@@ -48,7 +49,7 @@ class TinySource:
             scene_id, shapely.geometry.mapping(area), list(area.bounds), moment, properties
         )
         for key, (values, resolution) in assets.items():
-            write_cog(folder / f"{key}.tif", values, epsg, west, north, resolution)
+            write_cog(folder / f"{key}.tif", values, epsg, west, north, resolution, nodata)
             href = f"./{key}.tif"
             item.add_asset(key, pystac.Asset(href, media_type=pystac.MediaType.COG))
         item.collection_id = collection
@@ -82,6 +83,39 @@ class TinySource:
         collection = "sentinel-2-l2a"
         return self.scene(scene_id, collection, epsg, west, north, assets, moment, **known)
 
+    def sentinel_1(
+        self,
+        scene_id: str,
+        epsg: int,
+        west: int,
+        north: int,
+        bands: dict[str, NDArray[np.float32]],
+        moment: datetime = datetime(2024, 6, 18, 5, 25, tzinfo=UTC),
+        **properties: Any,
+    ) -> pystac.Item:
+        """Adds a slice of Sentinel-1 RTC as Planetary Computer writes it: power by asset key."""
+        known = {
+            "platform": "SENTINEL-1A",
+            "s1__datatake_id": "425458",
+            "sat__orbit_state": "descending",
+            "sar__instrument_mode": "IW",
+            **properties,
+        }
+        item = self.scene(
+            scene_id,
+            "sentinel-1-rtc",
+            epsg,
+            west,
+            north,
+            {key: (values, 10) for key, values in bands.items()},
+            moment,
+            nodata=-32768,
+            **known,
+        )
+        for asset in item.assets.values():
+            asset.extra_fields["raster:bands"] = [{"nodata": -32768, "data_type": "float32"}]
+        return item
+
     def write(self) -> Path:
         """Writes ``catalog.json`` and all below it; returns its path."""
         catalog = pystac.Catalog("tiny", "Scenes of a test")
@@ -104,7 +138,13 @@ class TinySource:
 
 
 def write_cog(
-    path: Path, values: NDArray[Any], epsg: int, west: int, north: int, resolution: int
+    path: Path,
+    values: NDArray[Any],
+    epsg: int,
+    west: int,
+    north: int,
+    resolution: int,
+    nodata: float = 0,
 ) -> None:
     """Writes a cloud-optimised GeoTIFF, tiled, with overviews."""
     height, width = values.shape
@@ -118,7 +158,7 @@ def write_cog(
         dtype=values.dtype,
         crs=f"EPSG:{epsg}",
         transform=from_origin(west, north, resolution, resolution),
-        nodata=0,
+        nodata=nodata,
         compress="deflate",
         blocksize=256,
     ) as file:
