@@ -142,7 +142,8 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     item = segment_item(
         plan.segment_id, plan.sensor, index, plan.bands, _addresses(plan, index), folder
     )
-    (folder / ".lock").unlink(missing_ok=True)
+    for leftover in (folder / ".lock", *folder.rglob("*.partial")):  # Zarr's, of a killed run
+        leftover.unlink(missing_ok=True)
     catalogue.publish(collection, item, lambda staged: check_segment(staged, index))
     return plan.segment_id
 
