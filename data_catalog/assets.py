@@ -1,97 +1,120 @@
-"""Reading one asset of one scene onto a pixel grid, over the network, in spite of its faults."""
+"""Reading parts of scenes' assets onto a pixel grid, many at once."""
 
 from __future__ import annotations
 
-import logging
-import time
-import warnings
-from datetime import UTC, datetime
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import odc.stac
-import pystac
-import rasterio
+from affine import Affine
 from numpy.typing import NDArray
-from odc.geo import CRS
-from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
 from rasterio.transform import from_origin
+from rasterio.warp import reproject, transform
+from rasterio.windows import Window
 
 from data_catalog.errors import ReadError
-from data_catalog.grid import Zone
-from data_catalog.profiles import sign
-from data_catalog.redaction import redact_reader_logs, redacted
+from data_catalog.grid import Tile, Zone
+from data_catalog.rasters import DamagedError, Raster, Rasters
 from data_catalog.sensors import SceneBand
-
-_LOG = logging.getLogger(__name__)
-
-# Arrays in memory have no place on the ground, and odc-stac reprojects such arrays.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-RETRY_DELAYS_S = (0.5, 2.0)
-
-GDAL_SETTINGS: dict[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    # HTTP/2 where there is TLS: asking for it in plain HTTP makes servers answer with a warning.
-    "GDAL_HTTP_VERSION": "2TLS",
-    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    "GDAL_HTTP_CONNECTTIMEOUT": 15,
-    "GDAL_HTTP_TIMEOUT": 60,
-    "GDAL_HTTP_MAX_RETRY": 3,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-}
 
 Bounds = tuple[int, int, int, int]
 
+TOLERANCE_PIXELS = 0.01
+"""How far resampling may be off the exact projection; GDAL's default is an eighth of a pixel."""
 
-def read_asset(
-    scene_id: str,
-    band: SceneBand,
-    profile: str,
-    zone: Zone,
-    bounds: Bounds,
-    resolution: int,
-    *,
-    nodata: int = 0,
-    resampling: str = "nearest",
-) -> NDArray[np.float32]:
-    """Reads the part of an asset that lies in a rectangle of a zone's projection.
+_KERNEL_PIXELS = 3
+_SAME_PIXEL = 1e-4
+_COARSENING = 1.5
+_POINTS_ALONG_EDGE = 9
 
-    Where the asset lies on the same pixel grid its numbers are copied, else they are resampled.
 
-    Args:
+@dataclass(frozen=True)
+class AssetWindow:
+    """A part of an asset on a pixel grid of a zone.
+
+    Attributes:
         scene_id: For messages.
-        band: The asset.
+        band: The asset; its nodata is the number for "not observed".
         profile: Of the source catalogue: says how to sign.
         zone: Gives the projection.
         bounds: West, south, east, north, metres; multiples of the resolution apart.
         resolution: Metres per pixel.
-        nodata: The asset's number for "not observed", and the fill beyond its edges.
-        resampling: ``nearest``, ``bilinear``, ``cubic``, ….
+        resampling: How numbers are brought onto the grid where they do not lie on it: ``nearest``,
+            ``bilinear``, ``cubic``. Where they lie much closer than its pixels, all but ``nearest``
+            average.
+    """
+
+    scene_id: str
+    band: SceneBand
+    profile: str
+    zone: Zone
+    bounds: Bounds
+    resolution: int
+    resampling: str = "nearest"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        west, south, east, north = self.bounds
+        return (north - south) // self.resolution, (east - west) // self.resolution
+
+    @property
+    def transform(self) -> Affine:
+        """From column and row of a pixel's corner to coordinates."""
+        return from_origin(self.bounds[0], self.bounds[3], self.resolution, self.resolution)
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """Pixels of an asset on its own grid; ``copied`` says whether that is the grid asked for."""
+
+    pixels: NDArray[Any]
+    crs: CRS
+    transform: Affine
+    copied: bool
+
+
+def read_assets(windows: Sequence[AssetWindow]) -> list[NDArray[np.float32] | ReadError]:
+    """Reads parts of assets, all at once.
+
+    Where an asset lies on the same pixel grid its numbers are copied, else they are resampled. What
+    lies beyond its edges is nodata, or NaN where it has no nodata.
+
+    Args:
+        windows: What to read.
 
     Returns:
-        float32 ``(y, x)``, the asset's numbers; the first row is the northernmost.
-
-    Raises:
-        ReadError: The asset cannot be read after all retries; names scene, asset and cause.
+        For each window its numbers, float32 ``(y, x)`` with the northernmost row first, or, if they
+        cannot be read after all retries, the error that names scene, asset and cause.
     """
-    redact_reader_logs()
-    geobox = _geobox(zone, bounds, resolution)
-    cause = ""
-    for attempt, delay in enumerate((0.0, *RETRY_DELAYS_S)):
-        time.sleep(delay)
+    found = [_RUNNER.submit(_patch(window)) for window in windows]
+    results: list[NDArray[np.float32] | ReadError] = []
+    for window, patch in zip(windows, found, strict=True):
         try:
-            # GDAL remembers a failed open as "no such file": a retry must not ask its cache.
-            uncached = {"CPL_VSIL_CURL_NON_CACHED": _gdal_path(band.href)} if attempt else {}
-            with rasterio.Env(**GDAL_SETTINGS, **uncached):
-                return _load(sign(band.href, profile), geobox, nodata, resampling)
-        except Exception as error:  # Whatever a reader raises, one bad scene must not end the run.
-            cause = _cause(error)
-            _LOG.info("%s, asset %s: attempt %d failed: %s", scene_id, band.key, attempt + 1, cause)
-    raise ReadError(f"{scene_id}, asset {band.key}: {cause}")
+            results.append(_on_grid(patch.result(), window))
+        except ReadError as error:
+            results.append(ReadError(f"{window.scene_id}, asset {window.band.key}: {error}"))
+    return results
+
+
+def rectangles(tiles: Iterable[Tile]) -> list[list[Tile]]:
+    """Tiles of one zone and size, grouped into full rectangles of adjacent ones."""
+    runs: dict[tuple[int, int], list[list[Tile]]] = {}
+    for run in _runs(sorted(tiles, key=lambda tile: (tile.row, tile.column))):
+        groups = runs.setdefault((run[0].column, run[-1].column), [])
+        if groups and groups[-1][-1].row == run[0].row - 1:
+            groups[-1] += run
+        else:
+            groups.append(run)
+    return [group for groups in runs.values() for group in groups]
 
 
 def union_of(bounds: list[Bounds]) -> Bounds:
@@ -107,40 +130,135 @@ def window_of(inner: Bounds, outer: Bounds, resolution: int) -> tuple[slice, sli
     return slice(top, top + side), slice(left, left + side)
 
 
-def _cause(error: BaseException) -> str:
-    # The readers chain errors: the innermost one says what happened.
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return redacted(str(error)) or type(error).__name__
+class _Runner:
+    """A thread with an event loop that fetches; pixels are worked on by those who asked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = -1
+
+    def submit(self, job: Coroutine[Any, Any, _Patch | None]) -> Any:
+        return asyncio.run_coroutine_threadsafe(job, self._running_loop())
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._process != os.getpid():  # threads do not survive a fork
+                self._process, self.rasters = os.getpid(), Rasters()
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="fetch assets", daemon=True
+                ).start()
+                atexit.register(self._close)
+            return self._loop
+
+    def _close(self) -> None:
+        if self._process == os.getpid():
+            asyncio.run_coroutine_threadsafe(self.rasters.close(), self._loop).result(5.0)
 
 
-def _load(href: str, geobox: GeoBox, nodata: int, resampling: str) -> NDArray[np.float32]:
-    # An item of our own keeps the reader from trusting footprints and metadata that differ
-    # between catalogues: the file itself says where it lies.
-    footprint = geobox.extent.to_crs("EPSG:4326")
-    item = pystac.Item(
-        "scene", footprint.json, list(footprint.boundingbox), datetime(2000, 1, 1, tzinfo=UTC), {}
+_RUNNER = _Runner()
+
+
+async def _patch(window: AssetWindow) -> _Patch | None:
+    """The pixels that a window needs; None where it lies beyond the asset's edges."""
+    rasters, href = _RUNNER.rasters, window.band.href
+    try:
+        return await _read(await rasters.open(href, window.profile), window)
+    except DamagedError:
+        # What was damaged on its way comes whole when it is asked for again.
+        rasters.forget(href, window.profile)
+        return await _read(await rasters.open(href, window.profile), window)
+
+
+async def _read(raster: Raster, window: AssetWindow) -> _Patch | None:
+    offset = _offset_on_same_grid(raster, window)
+    if offset is None:
+        place = _window_around(raster, window)
+    else:
+        place = Window(*offset, window.shape[1], window.shape[0])
+    west, north = max(place.col_off, 0), max(place.row_off, 0)
+    east = min(place.col_off + place.width, raster.width)
+    south = min(place.row_off + place.height, raster.height)
+    if west >= east or north >= south:
+        return None
+    pixels = await raster.read(Window(west, north, east - west, south - north))
+    corner = raster.transform @ Affine.translation(west, north)
+    return _Patch(pixels, raster.crs, corner, offset is not None)
+
+
+def _on_grid(patch: _Patch | None, window: AssetWindow) -> NDArray[np.float32]:
+    nodata = window.band.nodata
+    pixels = np.full(window.shape, np.nan if nodata is None else nodata, np.float32)
+    if patch is None:
+        return pixels
+    if patch.copied:
+        left, top = ~window.transform @ (patch.transform.c, patch.transform.f)
+        height, width = patch.pixels.shape
+        pixels[round(top) : round(top) + height, round(left) : round(left) + width] = patch.pixels
+        return pixels
+    reproject(
+        patch.pixels.astype(np.float32),
+        pixels,
+        src_transform=patch.transform,
+        src_crs=patch.crs,
+        src_nodata=nodata,
+        dst_transform=window.transform,
+        dst_crs=_crs(window.zone.epsg),
+        dst_nodata=np.nan if nodata is None else nodata,
+        resampling=_resampling(patch, window),
+        tolerance=TOLERANCE_PIXELS,
     )
-    item.add_asset("band", pystac.Asset(href, media_type=pystac.MediaType.COG, roles=["data"]))
-    loaded = odc.stac.load(
-        [item],
-        bands=["band"],
-        geobox=geobox,
-        groupby="id",
-        dtype="float32",
-        nodata=nodata,
-        resampling=resampling,
-        fail_on_error=True,
-    )
-    values: NDArray[np.float32] = loaded["band"].values[0]
-    return values
+    return pixels
 
 
-def _geobox(zone: Zone, bounds: Bounds, resolution: int) -> GeoBox:
-    west, south, east, north = bounds
-    shape = (north - south) // resolution, (east - west) // resolution
-    return GeoBox(shape, from_origin(west, north, resolution, resolution), CRS(f"EPSG:{zone.epsg}"))
+def _offset_on_same_grid(raster: Raster, window: AssetWindow) -> tuple[int, int] | None:
+    ours, theirs = window.transform, raster.transform
+    if raster.crs != _crs(window.zone.epsg) or not np.allclose(
+        (theirs.a, theirs.b, theirs.d, theirs.e), (ours.a, 0.0, 0.0, ours.e)
+    ):
+        return None
+    column, row = ~theirs @ (ours.c, ours.f)
+    nearest = round(column), round(row)
+    apart = abs(column - nearest[0]), abs(row - nearest[1])
+    return nearest if max(apart) < _SAME_PIXEL else None
 
 
-def _gdal_path(href: str) -> str:
-    return f"/vsicurl/{href.partition('?')[0]}"
+def _window_around(raster: Raster, window: AssetWindow) -> Window:
+    west, south, east, north = window.bounds
+    along = np.linspace(0.0, 1.0, _POINTS_ALONG_EDGE)
+    xs, ys = west + along * (east - west), south + along * (north - south)
+    sides = [(xs, 0 * xs + south), (xs, 0 * xs + north), (0 * ys + west, ys), (0 * ys + east, ys)]
+    x, y = (np.concatenate(part) for part in zip(*sides, strict=True))
+    x, y = map(np.asarray, transform(_crs(window.zone.epsg), raster.crs, x, y))
+    if raster.crs.is_geographic:
+        middle = (raster.transform @ (raster.width / 2, raster.height / 2))[0]
+        x = middle + (x - middle + 180.0) % 360.0 - 180.0
+    columns, rows = ~raster.transform @ (x, y)
+    margin = int(np.ceil(_KERNEL_PIXELS * max(1.0, np.ptp(columns) / window.shape[1]))) + 1
+    left, right = int(np.floor(columns.min())) - margin, int(np.ceil(columns.max())) + margin
+    top, bottom = int(np.floor(rows.min())) - margin, int(np.ceil(rows.max())) + margin
+    return Window(left, top, right - left, bottom - top)
+
+
+def _resampling(patch: _Patch, window: AssetWindow) -> Resampling:
+    asked = Resampling[window.resampling]
+    if asked == Resampling.nearest or patch.crs.is_geographic:
+        return asked
+    finer = window.resolution / abs(patch.transform.a)
+    return Resampling.average if finer > _COARSENING else asked
+
+
+@lru_cache(maxsize=256)
+def _crs(epsg: int) -> CRS:
+    return CRS.from_epsg(epsg)
+
+
+def _runs(tiles: list[Tile]) -> list[list[Tile]]:
+    runs: list[list[Tile]] = []
+    for tile in tiles:
+        last = runs[-1][-1] if runs else None
+        if last and (last.row, last.column + 1) == (tile.row, tile.column):
+            runs[-1].append(tile)
+        else:
+            runs.append([tile])
+    return runs

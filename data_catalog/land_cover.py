@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pystac
 from numpy.typing import NDArray
 
-from data_catalog.assets import Bounds, read_asset, union_of, window_of
+from data_catalog.assets import AssetWindow, read_assets, union_of, window_of
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError, ReadError, SourceError
 from data_catalog.geometry import outline
 from data_catalog.geoparquet import read_geoparquet, write_geoparquet
-from data_catalog.grid import BLOCK_TILES, Block, Tile, Zone, blocks_of, footprints, parse_tile_id
+from data_catalog.grid import BLOCK_TILES, Block, Tile, blocks_of, footprints, parse_tile_id
 from data_catalog.legends import Legend, legend_of
 from data_catalog.licences import collection_credit
 from data_catalog.redaction import redacted
@@ -207,28 +207,33 @@ def _read_block(maps: _Maps, tiles: list[Tile], failures: dict[str, str]) -> lis
     """Rows of a block's tiles, without those that need a map that could not be read."""
     bounds = union_of([tile.bounds for tile in tiles])
     layers: dict[str, NDArray[np.uint8]] = {}
+    windows = []
     for map_id in sorted({one for tile in tiles for one in maps.of_tile.get(tile, [])}):
         try:
-            layers[map_id] = _read_map(maps, map_id, tiles[0].zone, bounds)
+            band = _map_asset(maps, map_id)
         except ReadError as error:
             failures[map_id] = str(error)
+            continue
+        windows.append(AssetWindow(map_id, band, maps.profile, tiles[0].zone, bounds, RESOLUTION))
+    for window, numbers in zip(windows, read_assets(windows), strict=True):
+        if isinstance(numbers, ReadError):
+            failures[window.scene_id] = str(numbers)
+        else:
+            layers[window.scene_id] = maps.legend.class_of(numbers)
     rows = []
     for tile in tiles:
         used = maps.of_tile.get(tile, [])
         if all(map_id in layers for map_id in used):
-            window = window_of(tile.bounds, bounds, RESOLUTION)
-            rows.append(_row(maps, tile, {one: layers[one][window] for one in used}))
+            place = window_of(tile.bounds, bounds, RESOLUTION)
+            rows.append(_row(maps, tile, {one: layers[one][place] for one in used}))
     return rows
 
 
-def _read_map(maps: _Maps, map_id: str, zone: Zone, bounds: Bounds) -> NDArray[np.uint8]:
-    key, nodata = maps.legend.asset, maps.legend.nodata
-    assets = maps.items[map_id].assets
+def _map_asset(maps: _Maps, map_id: str) -> SceneBand:
+    key, assets = maps.legend.asset, maps.items[map_id].assets
     if key not in assets:
         raise ReadError(f"{map_id} has no asset {key}: it has {', '.join(assets) or 'none'}.")
-    asset = SceneBand(key, assets[key].href, 1.0, 0.0)
-    numbers = read_asset(map_id, asset, maps.profile, zone, bounds, RESOLUTION, nodata=nodata)
-    return maps.legend.class_of(numbers)
+    return SceneBand(key, assets[key].href, 1.0, 0.0, maps.legend.nodata)
 
 
 def _row(maps: _Maps, tile: Tile, layers: dict[str, NDArray[np.uint8]]) -> dict[str, Any]:

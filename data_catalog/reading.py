@@ -5,26 +5,22 @@ Masks come first: they are small, and they decide which bands have to be read at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import Any
 
 import numpy as np
 import pystac
 from numpy.typing import NDArray
 
-from data_catalog.assets import Bounds, read_asset, union_of, window_of
+from data_catalog.assets import AssetWindow, read_assets, rectangles, union_of, window_of
 from data_catalog.errors import ReadError, SensorError
 from data_catalog.grid import BLOCK_TILES, Block, Tile, Zone
 from data_catalog.harmonise import harmonise
 from data_catalog.scenes import pass_of, scene_datetime, scene_epsg
 from data_catalog.sensors import SceneBand, Sensor, resolve_band, resolve_mask
 
-READ_THREADS = 8
-"""Requests in flight for one block."""
+_MASK = "mask"
 
 NOT_OBSERVED = "not observed"
 """How the reason starts of a tile that no scene has pixels of."""
@@ -59,8 +55,8 @@ class BlockObservations:
 
     Attributes:
         block: The block.
-        pixels: uint16 ``(64, band, y, x)`` as the sensor stores them, 0 where nodata; a tile's place
-            is its ``block.position``.
+        pixels: uint16 ``(64, band, y, x)`` as the sensor stores them, 0 where nodata; a tile's
+            place is its ``block.position``.
         tiles: What became of every tile that was asked for.
         failures: Cause by ID of every scene that could not be read.
     """
@@ -109,37 +105,36 @@ def read_block(
     side = block.size // sensor.resolution
     shape = (BLOCK_TILES**2, len(bands), side, side)
     result = BlockObservations(block, np.zeros(shape, np.uint16))
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        reader = _BlockReader(block.zone, sensor, bands, profile, pool, result.failures)
-        masks = reader.masks(block.bounds, _distinct(candidates.values()))
-        waiting = list(candidates)
-        while waiting:
-            best = {t: _best(t, block, candidates[t], masks, result.failures) for t in waiting}
-            chosen = {t: c for t, c in best.items() if c and c.clear_fraction >= minimum_clear}
-            for tile in set(waiting) - set(chosen):
-                result.tiles.append(_invalid(tile, best[tile], candidates[tile], result.failures))
-            waiting = []
-            for tiles in _by_pass(chosen).values():
-                pixels = reader.tiles({tile: chosen[tile] for tile in tiles})
-                for tile in tiles:
-                    if tile in pixels:
-                        result.pixels[block.position(tile)] = pixels[tile]
-                        result.tiles.append(_valid(tile, chosen[tile], candidates[tile], result))
-                    else:
-                        waiting.append(tile)
+    reader = _BlockReader(block.zone, sensor, bands, profile, result.failures)
+    masks = reader.masks(candidates)
+    waiting = list(candidates)
+    while waiting:
+        best = {tile: _best(tile, candidates[tile], masks, result.failures) for tile in waiting}
+        chosen = {t: c for t, c in best.items() if c and c.clear_fraction >= minimum_clear}
+        for tile in set(waiting) - set(chosen):
+            result.tiles.append(_invalid(tile, best[tile], candidates[tile], result.failures))
+        pixels = reader.tiles(chosen)
+        for tile, found in pixels.items():
+            result.pixels[block.position(tile)] = found
+            result.tiles.append(_valid(tile, chosen[tile], candidates[tile], result))
+        waiting = [tile for tile in chosen if tile not in pixels]
     result.tiles.sort(key=lambda observation: observation.tile)
     return result
 
 
+@dataclass(frozen=True)
 class _Mask:
-    """A scene's mask over a block: which pixels it observed, and which of them are clear."""
+    """A scene's mask over a tile: which pixels it observed, and which of them are clear."""
 
-    def __init__(self, observed: NDArray[np.bool_], clear: NDArray[np.bool_], resolution: int):
-        self.observed, self.clear, self.resolution = observed, clear, resolution
+    observed: NDArray[np.bool_]
+    clear: NDArray[np.bool_]
+
+
+_Masks = dict[tuple[str, Tile], _Mask]
 
 
 class _BlockReader:
-    """Reads assets in parallel; remembers what fails."""
+    """Reads scenes' assets over tiles; remembers what fails."""
 
     def __init__(
         self,
@@ -147,89 +142,107 @@ class _BlockReader:
         sensor: Sensor,
         bands: tuple[str, ...],
         profile: str,
-        pool: ThreadPoolExecutor,
         failures: dict[str, str],
     ) -> None:
         self._zone, self._sensor, self._bands, self._profile = zone, sensor, bands, profile
-        self._pool, self._failures = pool, failures
+        self._failures = failures
 
-    def masks(self, bounds: Bounds, scenes: list[pystac.Item]) -> dict[str, _Mask]:
-        """Masks by scene ID, of the scenes whose mask can be read."""
-        jobs = {scene.id: partial(self._mask, scene, bounds) for scene in scenes}
-        return self._all(jobs)
-
-    def tiles(self, choices: dict[Tile, _Choice]) -> dict[Tile, NDArray[np.uint16]]:
-        """Pixels ``(band, y, x)`` of tiles of one pass; without those whose scenes fail."""
-        bounds = union_of([tile.bounds for tile in choices])
-        scenes = _distinct([choice.scenes for choice in choices.values()])
-        jobs = {
-            (scene.id, band): partial(self._reflectance, scene, band, bounds)
-            for scene in scenes
-            for band in self._bands
-        }
-        layers = self._all(jobs)
-        pixels = {}
-        for tile, choice in choices.items():
-            if any(scene.id in self._failures for scene in choice.scenes):
-                continue
-            window = window_of(tile.bounds, bounds, self._sensor.resolution)
-            pixels[tile] = np.stack(
-                [
-                    _filled([layers[s.id, band][window] for s in choice.scenes])
-                    for band in self._bands
-                ]
-            )
-        return pixels
-
-    def _all(self, jobs: Mapping[Any, Callable[[], Any]]) -> dict[Any, Any]:
-        futures: dict[Any, Future[Any]] = {k: self._pool.submit(job) for k, job in jobs.items()}
-        done = {}
-        for key, future in futures.items():
-            try:
-                done[key] = future.result()
-            except (ReadError, SensorError) as error:
-                scene_id = key if isinstance(key, str) else key[0]
-                self._failures.setdefault(scene_id, str(error))
-        return done
-
-    def _mask(self, scene: pystac.Item, bounds: Bounds) -> _Mask:
+    def masks(self, candidates: dict[Tile, list[pystac.Item]]) -> _Masks:
+        """Masks by scene ID and tile, of the scenes whose mask can be read."""
         mask = self._sensor.mask
         if mask is None:
-            first = self._reflectance(scene, self._bands[0], bounds)
-            return _Mask(first > 0, first > 0, self._sensor.resolution)
-        asset = resolve_mask(scene, mask)
-        values = self._read(scene, asset, bounds, mask.resolution, nodata=mask.nodata)
-        whole = values.astype(np.uint16)
-        return _Mask(whole != mask.nodata, mask.clear(whole), mask.resolution)
+            numbers = self._layers(_tiles_of(candidates), self._bands[:1])
+            observed = {(scene_id, t): n > 0 for (scene_id, _, t), n in numbers.items()}
+            return {key: _Mask(seen, seen) for key, seen in observed.items()}
+        numbers = self._layers(_tiles_of(candidates), [_MASK])
+        return {
+            (scene_id, tile): _Mask(values != mask.nodata, mask.clear(values))
+            for (scene_id, _, tile), values in numbers.items()
+        }
 
-    def _reflectance(self, scene: pystac.Item, band: str, bounds: Bounds) -> NDArray[np.uint16]:
-        sensor, asset = self._sensor, resolve_band(scene, self._sensor, band)
-        native = sensor.bands[band].resolution
-        numbers = self._read(
-            scene, asset, bounds, native, nodata=asset.nodata, resampling=sensor.resampling
-        )
-        reflectance = harmonise(numbers, asset, sensor)
-        times = native // sensor.resolution
-        return reflectance.repeat(times, 0).repeat(times, 1) if times > 1 else reflectance
+    def tiles(self, choices: dict[Tile, _Choice]) -> dict[Tile, NDArray[np.uint16]]:
+        """Pixels ``(band, y, x)`` of tiles; without those whose scenes fail."""
+        scenes = {tile: choice.scenes for tile, choice in choices.items()}
+        layers = self._layers(_tiles_of(scenes), self._bands)
+        return {
+            tile: np.stack(
+                [_filled([layers[s.id, band, tile] for s in scenes[tile]]) for band in self._bands]
+            )
+            for tile in choices
+            if not any(scene.id in self._failures for scene in scenes[tile])
+        }
 
-    def _read(
-        self, scene: pystac.Item, asset: SceneBand, bounds: Bounds, resolution: int, **how: Any
-    ) -> NDArray[np.float32]:
-        return read_asset(scene.id, asset, self._profile, self._zone, bounds, resolution, **how)
+    def _layers(
+        self, tiles_of: list[tuple[pystac.Item, list[Tile]]], bands: Iterable[str]
+    ) -> dict[tuple[str, str, Tile], NDArray[np.uint16]]:
+        """Numbers as they are stored, by scene ID, band (or the mask) and tile."""
+        jobs = []
+        for scene, tiles in tiles_of:
+            try:
+                resolved = [self._resolved(scene, band) for band in bands]
+            except SensorError as error:
+                self._failures.setdefault(scene.id, str(error))
+                continue
+            for group in rectangles(tiles):
+                bounds = union_of([tile.bounds for tile in group])
+                for band, asset, native, how in resolved:
+                    window = AssetWindow(
+                        scene.id, asset, self._profile, self._zone, bounds, native, how
+                    )
+                    jobs.append((scene.id, band, group, window))
+        layers = {}
+        found = read_assets([window for *_, window in jobs])
+        for (scene_id, band, group, window), numbers in zip(jobs, found, strict=True):
+            if isinstance(numbers, ReadError):
+                self._failures.setdefault(scene_id, str(numbers))
+                continue
+            stored = self._stored(numbers, band, window)
+            for tile in group:
+                place = window_of(tile.bounds, window.bounds, self._resolution_of(band))
+                layers[scene_id, band, tile] = stored[place]
+        return layers
+
+    def _resolved(self, scene: pystac.Item, band: str) -> tuple[str, SceneBand, int, str]:
+        sensor = self._sensor
+        if band == _MASK:
+            assert sensor.mask is not None
+            return band, resolve_mask(scene, sensor.mask), sensor.mask.resolution, "nearest"
+        asset = resolve_band(scene, sensor, band)
+        return band, asset, sensor.bands[band].resolution, sensor.resampling
+
+    def _stored(
+        self, numbers: NDArray[np.float32], band: str, window: AssetWindow
+    ) -> NDArray[np.uint16]:
+        if band == _MASK:
+            return numbers.astype(np.uint16)
+        stored = harmonise(numbers, window.band, self._sensor)
+        times = window.resolution // self._sensor.resolution
+        return stored.repeat(times, 0).repeat(times, 1) if times > 1 else stored
+
+    def _resolution_of(self, band: str) -> int:
+        mask = self._sensor.mask
+        return mask.resolution if mask and band == _MASK else self._sensor.resolution
+
+
+def _tiles_of(
+    scenes_of: Mapping[Tile, Iterable[pystac.Item]],
+) -> list[tuple[pystac.Item, list[Tile]]]:
+    """Every scene with the tiles that it is read for."""
+    found: dict[str, tuple[pystac.Item, list[Tile]]] = {}
+    for tile, scenes in scenes_of.items():
+        for scene in scenes:
+            found.setdefault(scene.id, (scene, []))[1].append(tile)
+    return list(found.values())
 
 
 def _best(
-    tile: Tile,
-    block: Block,
-    scenes: list[pystac.Item],
-    masks: dict[str, _Mask],
-    failures: dict[str, str],
+    tile: Tile, scenes: list[pystac.Item], masks: _Masks, failures: dict[str, str]
 ) -> _Choice | None:
     passes: dict[str, list[pystac.Item]] = {}
     for scene in scenes:
-        if scene.id in masks and scene.id not in failures:
+        if (scene.id, tile) in masks and scene.id not in failures:
             passes.setdefault(pass_of(scene), []).append(scene)
-    choices = [_choice(tile, block, pass_id, group, masks) for pass_id, group in passes.items()]
+    choices = [_choice(tile, pass_id, group, masks) for pass_id, group in passes.items()]
     return max(
         (choice for choice in choices if choice.scenes),
         key=lambda c: (round(c.clear_fraction, 3), c.moment, c.pass_id),
@@ -237,20 +250,18 @@ def _best(
     )
 
 
-def _choice(
-    tile: Tile, block: Block, pass_id: str, scenes: list[pystac.Item], masks: dict[str, _Mask]
-) -> _Choice:
-    window = window_of(tile.bounds, block.bounds, masks[scenes[0].id].resolution)
-    observed = np.zeros_like(masks[scenes[0].id].observed[window])
+def _choice(tile: Tile, pass_id: str, scenes: list[pystac.Item], masks: _Masks) -> _Choice:
+    observed = np.zeros_like(masks[scenes[0].id, tile].observed)
     clear = np.zeros_like(observed)
     used = []
     # The tile's own zone first: there pixels are copied, not resampled.
     for scene in sorted(scenes, key=lambda s: (not _is_of_zone(s, tile.zone), s.id)):
-        adds = masks[scene.id].observed[window] & ~observed
+        mask = masks[scene.id, tile]
+        adds = mask.observed & ~observed
         if adds.any():
             used.append(scene)
             observed |= adds
-            clear |= adds & masks[scene.id].clear[window]
+            clear |= adds & mask.clear
     return _Choice(pass_id, tuple(used), float(clear.mean()))
 
 
@@ -290,19 +301,8 @@ def _invalid(
     return TileObservation(tile, "invalid", reason, None, fraction, [], considered)
 
 
-def _by_pass(chosen: dict[Tile, _Choice]) -> dict[str, list[Tile]]:
-    groups: dict[str, list[Tile]] = {}
-    for tile, choice in sorted(chosen.items()):
-        groups.setdefault(choice.pass_id, []).append(tile)
-    return groups
-
-
 def _filled(layers: list[NDArray[np.uint16]]) -> NDArray[np.uint16]:
     filled = layers[0].copy()
     for layer in layers[1:]:
         np.copyto(filled, layer, where=filled == 0)
     return filled
-
-
-def _distinct(groups: Iterable[Iterable[pystac.Item]]) -> list[pystac.Item]:
-    return list({scene.id: scene for group in groups for scene in group}.values())

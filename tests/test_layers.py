@@ -15,10 +15,10 @@ FORBIDDEN = {
         "pystac_client",
         "rasterio",
         "zarr",
-        "odc",
+        "async_tiff",
     },
     "data_catalog": {"flows", "prefect", "torch"},
-    "flows": {"torch", "pystac", "pystac_client", "rasterio", "zarr", "odc"},
+    "flows": {"torch", "pystac", "pystac_client", "rasterio", "zarr", "async_tiff"},
 }
 """What each package may not import."""
 

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 from tiny_source import TinySource
 
-from data_catalog import assets
+from data_catalog import byte_ranges, rasters
 from data_catalog.catalogue import Catalogue
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "RETRY_DELAYS_S", (0.05, 0.05))
-    monkeypatch.setitem(assets.GDAL_SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.05)
+    monkeypatch.setattr(byte_ranges, "RETRY_DELAYS_S", (0.05, 0.05))
+    monkeypatch.setitem(rasters.GDAL_SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.05)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ingesting import (
 )
 from tiny_source import TinySource
 
-from data_catalog import assets
+from data_catalog import byte_ranges
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import SourceError
 from data_catalog.http_server import serve_folder
@@ -30,7 +30,7 @@ def test_no_signature_is_stored(
         signed.append(href)
         return href.replace(address, f"{address}") + "?sig=SECRET"
 
-    monkeypatch.setattr(assets, "sign", sign)
+    monkeypatch.setattr(byte_ranges, "sign", sign)
     path = source.write()
     (source.folder / S2 / "broken" / "B04.tif").unlink()
     with serve_folder(path.parent) as address:

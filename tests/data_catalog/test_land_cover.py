@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from stac_schemas import assert_catalogue_valid
 from tiny_source import TinySource
 
-from data_catalog import assets, land_cover
+from data_catalog import byte_ranges, land_cover
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world import World, build_world
 from data_catalog.errors import GridError, SourceError
@@ -37,7 +37,7 @@ NUMBERS = [entry["value"] for entry in CLASSES]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "RETRY_DELAYS_S", (0.05,))
+    monkeypatch.setattr(byte_ranges, "RETRY_DELAYS_S", (0.05,))
 
 
 @pytest.fixture
