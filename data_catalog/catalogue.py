@@ -300,11 +300,16 @@ class Catalogue:
 
 def _vacant(path: str | Path) -> Path:
     root = Path(path).expanduser().resolve()
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and (not root.is_dir() or any(map(_is_content, root.iterdir()))):
         raise CatalogueError(
             f"{root} is not an empty folder: a new catalogue needs an empty or a new one."
         )
     return root
+
+
+def _is_content(path: Path) -> bool:
+    # A run that was killed while it made the catalogue leaves what it had staged.
+    return not (path.name.startswith(".catalog.json.") and path.suffix == ".staged")
 
 
 def _empty_catalog() -> dict[str, Any]:

@@ -61,14 +61,15 @@ def ingest_block(plan_folder: Path | str, block_id: str) -> BlockReport:
     Scenes that cannot be read never raise: they are named in the report and in the index.
 
     Raises:
-        CatalogueError: There is no such plan or block, or its segment is published.
+        CatalogueError: There is no such plan or block, its segment is published, or it cannot be
+            written: the disk may be full.
     """
     plan = IngestPlan.load(plan_folder)
     if block_id not in plan.blocks:
         raise CatalogueError(f"Block {block_id} is not in the plan of {plan.segment_id}.")
     part = _part(plan, block_id)
     # Two runs may follow one plan: each block is written once, and never after it was published.
-    with stac.locked(part.with_suffix(".lock")):
+    with stac.writing(Path(plan.catalog)), stac.locked(part.with_suffix(".lock")):
         began = time.monotonic()
         seconds = 0.0
         if not part.exists():
@@ -97,10 +98,10 @@ def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
         Item ID of the segment that tells what became of the plan's tiles.
 
     Raises:
-        CatalogueError: Blocks are missing, or what was written cannot be read back; then nothing
-            of it counts as done any more, and the next ingest reads it anew.
+        CatalogueError: Blocks are missing, the disk is full, or what was written cannot be read
+            back; then nothing of it counts as done any more, and the next ingest reads it anew.
     """
-    with stac.locked(plan.folder / ".lock"):
+    with stac.writing(catalogue.root), stac.locked(plan.folder / ".lock"):
         segment_id = plan.segment_id
         if segment_id not in catalogue.item_ids(collection_of(plan.sensor_id)):
             segment_id = _publish(catalogue, plan)

@@ -68,19 +68,41 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replaces a STAC record in one step: a reader sees the old or the new one, crash or not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replaces a STAC record in one step: a reader sees the old or the new one, crash or not.
+
+    Raises:
+        CatalogueError: It cannot be written.
+    """
     # A name of its own: two writers of one record must not take each other's file away.
     staged = path.with_name(f".{path.name}.{uuid4().hex}.staged")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with staged.open("w") as file:
+                json.dump(content, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says what to do where writing fails.
+
+    Raises:
+        CatalogueError: The disk is full, say, or the folder is not writable.
+    """
     try:
-        with staged.open("w") as file:
-            json.dump(content, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    sync(path.parent)
+        yield
+    except OSError as error:
+        raise CatalogueError(
+            f"{path} cannot be written ({error.strerror or error}): make room, or make its folder "
+            "writable, and run again. What was published before is untouched, and blocks that "
+            "are read already are not read again."
+        ) from error
 
 
 @contextmanager

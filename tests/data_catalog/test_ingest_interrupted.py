@@ -75,6 +75,13 @@ def test_runs_that_follow_one_plan_read_and_publish_it_once(
     assert not list((catalogue.root / ".plans").iterdir())
 
 
+def test_a_catalogue_whose_making_was_killed_is_made(tmp_path: Path) -> None:
+    (tmp_path / ".catalog.json.0123.staged").touch()
+    catalogue = Catalogue.open_or_create(tmp_path)
+    catalogue.begin()
+    assert Catalogue.open(tmp_path).collections() == []
+
+
 @pytest.mark.parametrize("damage", ["shard lost", "shard cut off", "pixels lost"])
 def test_what_a_crash_damaged_is_not_published_and_is_read_anew(
     catalogue: Catalogue, source: TinySource, damage: str
