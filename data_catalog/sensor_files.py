@@ -40,10 +40,20 @@ def read_tables(text: str, file: str, known: Mapping[str, Table]) -> dict[str, T
     return tables
 
 
-def explain(error: pydantic.ValidationError, file: str, sensor: str) -> SensorError:
-    """The error that tells what is wrong with a sensor's table, key by key."""
-    lines = [_explain_one(dict(one)) for one in error.errors()]
-    return SensorError(f"{file}, sensor {sensor}: {'; '.join(lines)}.")
+def explain(
+    error: pydantic.ValidationError, file: str, sensor: str, keys: Iterable[str]
+) -> SensorError:
+    """The error that tells what is wrong with a sensor's table, key by key.
+
+    Args:
+        error: What pydantic found.
+        file: The file's name.
+        sensor: The sensor's ID.
+        keys: The keys there are.
+    """
+    keys = list(keys)
+    lines = [_explain_one(dict(one), keys) for one in error.errors()]
+    return SensorError(f"{file}, sensor {sensor}: {'; '.join(lines)}. See docs/sensors.md.")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -93,11 +103,12 @@ def _band(name: str, written: Any, resolution: Table) -> Any:
     return {"keys": [name], **resolution, **written} if isinstance(written, dict) else written
 
 
-def _explain_one(error: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"])
-    kind, found = error["type"], error["input"]
-    if kind in ("unexpected_keyword_argument", "missing"):
-        what = "is unknown: remove it, or see docs/sensors.md for the keys there are"
-        return f"{place} {what if kind != 'missing' else 'is missing: add it'}"
+def _explain_one(error: dict[str, Any], keys: list[str]) -> str:
+    path = [str(part) for part in error["loc"]]
+    place = ".".join(path)
+    if error["type"] == "missing":
+        return f"{place} is missing: add it"
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{place} is unknown{nearest(path[-1], keys)}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}, but found {found!r}" if place else message
+    return f"{place}: {message}, but found {error['input']!r}" if place else message

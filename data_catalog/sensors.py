@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -251,6 +251,15 @@ def get_sensor(sensor_id: str) -> Sensor:
     return sensors[sensor_id]
 
 
+def known_sensors() -> list[Sensor]:
+    """All sensors.
+
+    Raises:
+        SensorError: The file of sensors is at fault.
+    """
+    return list(_sensors(os.environ.get(EXTRA_SENSORS)).values())
+
+
 def resolve_band(item: pystac.Item, sensor: Sensor, band: str) -> SceneBand:
     """Finds a band's asset in a scene, and the scale, offset and nodata of its numbers.
 
@@ -329,6 +338,8 @@ def _sensors(extra: str | None) -> dict[str, Sensor]:
 
 def _sensor(name: str, table: dict[str, Any], file: str) -> Sensor:
     try:
-        return pydantic.TypeAdapter(Sensor).validate_python({"id": name, **table})
+        return pydantic.TypeAdapter(Sensor).validate_python({**table, "id": name})
     except pydantic.ValidationError as error:
-        raise explain(error, file, name) from None
+        parts = (Sensor, Band, Mask, Stored, BaselineOffset)
+        keys = {one.name for part in parts for one in fields(part)} | {"like", "collection"}
+        raise explain(error, file, name, keys - {"id"}) from None

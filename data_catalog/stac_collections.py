@@ -15,7 +15,7 @@ _KINDS = {
         "Observed tiles: {rest}",
         "Pixels of one sensor on the tile grid: a segment for every run that read new scenes. "
         "The newest valid row of a tile over all segments is its current observation.",
-        ["tiles", "reflectance", "satellite imagery", "zarr"],
+        ["tiles", "satellite imagery", "zarr"],
     ),
     "models": (
         "Hashing models",

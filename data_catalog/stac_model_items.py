@@ -83,9 +83,10 @@ def model_item(
 
 
 def _model_input(model: Model, pixels: int) -> dict[str, Any]:
+    stored = get_sensor(model.primary_sensor).stored
     return {
         "name": f"Tile of {model.primary_sensor}",
-        "description": "Surface reflectance, NaN where not observed",
+        "description": f"{stored.quantity} (unit {stored.unit}), NaN where not observed",
         "bands": list(model.bands),
         "input": {
             "shape": [-1, len(model.bands), pixels, pixels],

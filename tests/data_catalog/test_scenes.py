@@ -75,6 +75,33 @@ def test_real_items_are_all_different_acquisitions(shared: Path) -> None:
     assert all(scene_epsg(scene) for scene in items)
 
 
+def radar(scene_id: str, slice_number: str = "1", **more: Any) -> pystac.Item:
+    known = {"platform": "SENTINEL-1A", "s1__datatake_id": "425458", "sat__absolute_orbit": 53498}
+    return item(scene_id, s1__slice_number=slice_number, **{**known, **more})
+
+
+def test_slices_of_a_radar_datatake_are_one_pass() -> None:
+    slices = [radar("first"), radar("second", "2")]
+    assert newest_processing(slices) == slices
+    assert {pass_of(scene) for scene in slices} == {"sentinel-1a_datatake_425458"}
+    others = [radar("other", s1__datatake_id="425459"), radar("twin", platform="sentinel-1c")]
+    assert len({pass_of(scene) for scene in [*slices, *others]}) == 3
+
+
+def test_a_slice_that_was_processed_again_replaces_the_first() -> None:
+    first = radar("first", s1__processing_datetime="2024-06-18T07:00:00Z")
+    again = radar("again", s1__processing_datetime="2024-06-19T07:00:00Z")
+    assert [scene.id for scene in newest_processing([again, first])] == ["again"]
+
+
+def test_without_a_datatake_an_orbit_is_one_pass_in_each_direction() -> None:
+    known = {"platform": "SENTINEL-1A", "sat__absolute_orbit": 53498}
+    down = [item(name, sat__orbit_state="descending", **known) for name in ("a", "b")]
+    up = item("c", sat__orbit_state="ascending", **known)
+    assert {pass_of(scene) for scene in down} == {"sentinel-1a_orbit_53498_descending"}
+    assert pass_of(up) == "sentinel-1a_orbit_53498_ascending"
+
+
 @pytest.mark.parametrize(
     "written",
     [

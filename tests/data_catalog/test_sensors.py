@@ -1,60 +1,13 @@
-import json
-from pathlib import Path
+from datetime import UTC, datetime
 
 import numpy as np
 import pystac
 import pytest
 
 from data_catalog.errors import SensorError
-from data_catalog.sensors import (
-    EXTRA_SENSORS,
-    get_sensor,
-    resolve_band,
-    resolve_mask,
-)
+from data_catalog.sensors import Stored, get_sensor, resolve_band
 
 S2, LANDSAT = get_sensor("sentinel-2-l2a"), get_sensor("landsat-c2-l2")
-
-
-def real_items(shared: Path, pattern: str) -> list[pystac.Item]:
-    paths = sorted((shared / "data" / "stac-items").glob(pattern))
-    contents = [json.loads(path.read_text()) for path in paths if path.stem != "collection"]
-    assert contents
-    return [pystac.Item.from_dict(content, migrate=False) for content in contents]
-
-
-@pytest.mark.parametrize(
-    "pattern", ["planetary-computer/sentinel-2-l2a/*.json", "earth-search/sentinel-2*/*.json"]
-)
-def test_bands_of_real_sentinel_2_items(shared: Path, pattern: str) -> None:
-    for item in real_items(shared, pattern):
-        for name, band in S2.bands.items():
-            found = resolve_band(item, S2, name)
-            assert found.href == item.assets[found.key].href
-            gsd = item.assets[found.key].extra_fields["gsd"]
-            assert gsd == band.resolution, (item.id, name)
-        assert resolve_mask(item, S2.mask).key.lower() == "scl"
-
-
-def test_the_offset_of_real_sentinel_2_items(shared: Path) -> None:
-    seen = set()
-    for item in real_items(shared, "*/sentinel-2*/*.json"):
-        found = resolve_band(item, S2, "red")
-        baseline = item.properties["s2:processing_baseline"]
-        applied = item.properties.get("earthsearch:boa_offset_applied", False)
-        assert found.scale == 1e-4
-        assert found.offset == (-0.1 if baseline >= "04.00" and not applied else 0.0), item.id
-        seen.add((baseline >= "04.00", applied))
-    assert seen == {(True, True), (True, False), (False, False)}
-
-
-def test_bands_of_real_landsat_items_state_the_same_scale(shared: Path) -> None:
-    for item in real_items(shared, "*/landsat-c2-l2/*.json"):
-        for name in LANDSAT.bands:
-            found = resolve_band(item, LANDSAT, name)
-            stated = item.assets[found.key].extra_fields["raster:bands"][0]
-            assert (found.scale, found.offset) == (stated["scale"], stated["offset"])
-        assert resolve_mask(item, LANDSAT.mask).key == "qa_pixel"
 
 
 def test_sentinel_2_classes_that_are_clear() -> None:
@@ -90,10 +43,11 @@ def test_an_unknown_band_is_refused_with_the_bands_there_are() -> None:
 
 
 def test_a_scene_without_the_asset_is_named() -> None:
-    from datetime import UTC, datetime
-
     item = pystac.Item("scene", None, None, datetime(2024, 1, 1, tzinfo=UTC), {})
-    with pytest.raises(SensorError, match="scene has no asset B04 or red, and none that calls itself red: it has none"):
+    with pytest.raises(
+        SensorError,
+        match="scene has no asset B04 or red, and none that calls itself red: it has none",
+    ):
         resolve_band(item, S2, "red")
 
 
@@ -102,42 +56,28 @@ def test_attribution_names_the_years() -> None:
     assert "U.S. Geological Survey" in LANDSAT.attribution_of([2024])
 
 
-def test_sensors_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "more.toml"
-    path.write_text(
-        """
-        [airborne]
-        title = "Airborne camera"
-        resolution = 20
-        scale = 0.00390625
-        bands.red = { keys = ["image"], resolution = 20 }
-        """
-    )
-    monkeypatch.setenv(EXTRA_SENSORS, str(path))
-    with pytest.raises(SensorError, match="landsat-c2-l2, sentinel-1-rtc, airborne"):
-        get_sensor("spaceborne")
-    sensor = get_sensor("airborne")
-    assert (sensor.default_bands, sensor.mask, sensor.collection("any")) == (
-        ("red",),
-        None,
-        "airborne",
-    )
+def test_scenes_of_other_missions_and_modes_are_not_wanted() -> None:
+    def scene(**properties: str) -> pystac.Item:
+        known = {key.replace("__", ":"): value for key, value in properties.items()}
+        return pystac.Item("scene", None, None, datetime(2024, 1, 1, tzinfo=UTC), known)
+
+    assert LANDSAT.wants(scene(platform="LANDSAT-9"))
+    assert not LANDSAT.wants(scene(platform="landsat-7"))
+    assert not LANDSAT.wants(scene())
+    assert S2.wants(scene(platform="Sentinel-2C"))
+    radar = get_sensor("sentinel-1-rtc")
+    assert radar.wants(scene(sar__instrument_mode="IW"))
+    assert not radar.wants(scene(sar__instrument_mode="EW"))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "[airborne]\ntitle = 'x'",
-        "nonsense",
-        "[a]\ntitle='x'\nresolution=10\nbands.red={keys=['r'],resolution=15}",
-        "[a]\ntitle='x'\nresolution=10\nbands.red={keys=['r'],resolution=10}\nscael=1",
-    ],
-)
-def test_a_bad_sensor_file_is_refused(
-    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(content)
-    monkeypatch.setenv(EXTRA_SENSORS, str(path))
-    with pytest.raises(SensorError, match=EXTRA_SENSORS):
-        get_sensor("sentinel-2-l2a")
+def test_collection_1_is_a_sensor_of_its_own_with_the_same_bands() -> None:
+    again = get_sensor("sentinel-2-c1-l2a")
+    assert again.collection("earth-search") == "sentinel-2-c1-l2a"
+    assert S2.collection("earth-search") == S2.collection("generic") == "sentinel-2-l2a"
+    same = ("bands", "mask", "stored", "default_bands", "offset_from_baseline", "attribution")
+    assert all(getattr(again, name) == getattr(S2, name) for name in same)
+
+
+def test_what_tiles_store() -> None:
+    assert S2.stored == LANDSAT.stored == Stored("reflectance", "1", 1e-4, 0.0)
+    assert get_sensor("sentinel-1-rtc").stored == Stored("gamma0", "dB", 0.001, -50.0)

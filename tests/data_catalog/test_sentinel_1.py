@@ -10,10 +10,15 @@ from tiny_source import SCL_CLEAR, TinySource, noise
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.cluster_pictures import cluster_picture
+from data_catalog.code_tables import publish_code_tables
+from data_catalog.encoding import encode_observations
 from data_catalog.grid import Tile, Zone
 from data_catalog.ingest import ingest_block, publish_segment
+from data_catalog.models import load_model
 from data_catalog.observations import current_observations, read_tiles
+from data_catalog.pictures import retrieval_sheet
 from data_catalog.planning import plan_ingest
+from data_catalog.query import open_codes
 from data_catalog.training import plan_training
 from rshash.features import make_extractor
 from rshash.mrhash_settings import MrHashSettings
@@ -126,3 +131,20 @@ def test_it_trains_beside_another_sensor(catalogue: Catalogue, tmp_path: Path) -
     item = catalogue.item("models", model_id)
     assert item.properties["rshash:secondary_sensors"] == [S1]
     assert "Sentinel" in item.properties["attribution"]
+
+
+def test_it_can_be_the_source_of_codes(catalogue: Catalogue, tmp_path: Path) -> None:
+    extractor = make_extractor({"kind": "mosaiks", "bands": ["vv", "vh"], "features": 16})
+    settings = MrHashSettings(bits=16, clusters=2, latent=2, hashing_epochs=2, hidden=16)
+    training = plan_training(catalogue, {S1: extractor}, lambda _: settings, CORNER.size)
+    model = load_model(catalogue, training.publish(training.run()))
+    rows = encode_observations(catalogue, model, current_observations(catalogue, S1))
+    assert len(rows) == ROWS * COLUMNS
+    publish_code_tables(catalogue, model, rows)
+    item = catalogue.item("models", model.model_id)
+    assert item.properties["mlm:input"][0]["description"].startswith("gamma0 (unit dB)")
+    codes = open_codes(catalogue)
+    sheet = tmp_path / "sheet.png"
+    retrieval_sheet(catalogue, codes, codes.similar(CORNER.id, 4), sheet)
+    tile = np.asarray(Image.open(sheet).convert("RGB"))[100:500, 60:500].astype(int)
+    assert np.ptp(tile, axis=(0, 1)).min() > 150, "all three colours are used"
