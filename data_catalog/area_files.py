@@ -43,7 +43,7 @@ class _Rows:
     columns: dict[str, Sequence[Any]]
 
     def fault(self, row: int | np.integer[Any], what: str) -> AreaError:
-        return AreaError(f"{self.file}, {self.unit} {self.numbers[row]}: {what}")
+        return AreaError(f"{self.file}, {self.unit} {self.numbers[int(row)]}: {what}")
 
 
 def read_area_file(path: Path, tile_size: int | None = None) -> NDArray[np.object_]:
@@ -174,7 +174,7 @@ def _parquet_rows(path: Path) -> _Rows:
         if "tile_id" in names or b"geo" not in (schema.metadata or {}):
             wanted = _wanted(path, names)
             table = pq.read_table(path, columns=list(wanted))
-            columns = {name: table[name].to_pylist() for name in wanted}
+            columns: dict[str, Sequence[Any]] = {n: table[n].to_pylist() for n in wanted}
             return _Rows(str(path), "row", range(1, len(table) + 1), columns)
         frame = gpd.read_parquet(path)
     except (ValueError, TypeError, KeyError) as error:
@@ -182,8 +182,8 @@ def _parquet_rows(path: Path) -> _Rows:
     if frame.crs is None:
         raise AreaError(f"{path} does not tell its CRS: in geopandas, set it with gdf.set_crs().")
     _check_degrees(frame.crs, frame.crs.to_string(), str(path))
-    shapes = {"geometry": list(frame.geometry)}
-    return _Rows(str(path), "row", range(1, len(frame) + 1), shapes)
+    numbers = range(1, len(frame) + 1)
+    return _Rows(str(path), "row", numbers, {"geometry": list(frame.geometry)})
 
 
 def _wanted(path: Path, names: Sequence[str]) -> tuple[str, ...]:

@@ -28,9 +28,6 @@ TILE_SIZE_STEP = 60
 BLOCK_TILES = 8
 """A block is this many tiles on a side."""
 
-_COARSEST = BLOCK_TILES**2
-"""Tiles on a side of the squares that an area is first compared with."""
-
 SOUTH_LIMIT, NORTH_LIMIT = -80.0, 84.0
 FALSE_NORTHING_SOUTH = 10_000_000
 EXAMPLE_ID = "UTM1920-32N_0177_2891"
@@ -327,7 +324,8 @@ def tiles_covering(area: BaseGeometry, size: int = DEFAULT_TILE_SIZE) -> list[Ti
         raise GridError(f"The area spans {east - west:g}° of longitude: at most 360° is possible.")
     parts = shapely.get_parts(shapely.get_parts(area))
     is_point = shapely.get_type_id(parts) == shapely.GeometryType.POINT
-    tiles = set(tiles_at(*shapely.get_coordinates(parts[is_point]).T, size))
+    lon, lat = shapely.get_coordinates(parts[is_point]).T
+    tiles = set(tiles_at(lon, lat, size))
     if is_point.all():
         return sorted(tiles)
     if is_point.any():
@@ -346,7 +344,8 @@ def _tiles_of_strip(area: BaseGeometry, zone: Zone, meridian: float, size: int) 
     if part.is_empty or (zone.hemisphere == "S" and part.bounds[3] == 0.0 == part.bounds[1]):
         return set()
     if part.geom_type in ("Point", "MultiPoint"):
-        return set(tiles_at(*shapely.get_coordinates(part).T, size))
+        lon, lat = shapely.get_coordinates(part).T
+        return set(tiles_at(lon, lat, size))
     part = shapely.transform(part, lambda xy: xy - [[meridian - zone.west, 0.0]])
     return _tiles_of_region(part, zone, size)
 
@@ -360,7 +359,7 @@ def _tiles_of_region(part: BaseGeometry, zone: Zone, size: int) -> set[Tile]:
     west, south, east, north = bent.bounds
     row_ends = zone.rows([south, north], size)
     # From large squares down to tiles: small areas far apart leave most of a zone out at once.
-    step = _COARSEST
+    step = BLOCK_TILES**2
     side = size * step
     columns, rows = (
         places.ravel()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from data_catalog.errors import SourceError
 from data_catalog.profiles import NAMED_SOURCES, profile_of
 from data_catalog.redaction import redacted
 from data_catalog.scenes import globe_copies, scene_area, scene_datetime
+from data_catalog.search_areas import search_areas
 from data_catalog.sensors import Sensor
 
 TIMEOUT_S = 60.0
@@ -103,15 +105,28 @@ class SourceCatalogue:
         self, collection: str, area: BaseGeometry, period: str
     ) -> list[pystac.Item]:
         """All items of a collection that touch an area in a period; else as ``search``."""
-        found: dict[str, pystac.Item] = {}
         with self._reporting(f"Searching {collection!r}"):
-            for part in _within_180(area):
-                for item in self._items(collection, part, period):
-                    found[item.id] = item
+            found = {item.id: item for item in self._items(collection, area, period)}
+            # An API answers a search of a collection that it lacks with nothing, not an error.
+            if not found and self._child(collection) is None:
+                raise ValueError(
+                    f"its collections are {', '.join(self.collection_ids()) or 'none'}"
+                )
         for item in found.values():
             if item.get_self_href():
                 item.make_asset_hrefs_absolute()
         return sorted(found.values(), key=lambda item: (scene_datetime(item), item.id))
+
+    def finds_some(self, sensor: Sensor, area: BaseGeometry, period: str) -> pystac.Item | None:
+        """One of the scenes that ``search`` would find, in one request; None if it sees none."""
+        collection = sensor.collection(self.profile)
+        with self._reporting(f"Searching {collection!r}"):
+            found = self._items(collection, area, period, page_items=10, requests=1)
+            return next((item for item in islice(found, 10) if sensor.wants(item)), None)
+
+    def collection_ids(self) -> list[str]:
+        """IDs of the collections that it has."""
+        return [collection.id for collection in self.root.get_collections()]
 
     def collection(self, collection: str) -> pystac.Collection:
         """A collection's own record.
@@ -120,13 +135,17 @@ class SourceCatalogue:
             SourceError: The catalogue cannot be read or lacks the collection.
         """
         with self._reporting(f"Reading collection {collection!r}"):
-            if isinstance(self.root, pystac_client.Client):
-                record: pystac.Catalog | None = self.root.get_collection(collection)
-            else:
-                record = self.root.get_child(collection, recursive=True)
+            record = self._child(collection)
             if not isinstance(record, pystac.Collection):
-                raise self._lacks_collection(self.root.get_collections())
+                raise ValueError(
+                    f"its collections are {', '.join(self.collection_ids()) or 'none'}"
+                )
         return record
+
+    def _child(self, collection: str) -> pystac.Catalog | None:
+        if isinstance(self.root, pystac_client.Client):
+            return self.root.get_collection(collection)
+        return self.root.get_child(collection, recursive=True)
 
     @contextmanager
     def _reporting(self, task: str) -> Iterator[None]:
@@ -138,32 +157,29 @@ class SourceCatalogue:
                 "Is the collection there, and the catalogue in reach?"
             ) from None
 
-    @staticmethod
-    def _lacks_collection(known: Iterable[pystac.Catalog]) -> ValueError:
-        return ValueError(f"its collections are {', '.join(c.id for c in known) or 'none'}")
-
-    def _items(self, collection: str, area: BaseGeometry, period: str) -> list[pystac.Item]:
+    def _items(
+        self,
+        collection: str,
+        area: BaseGeometry,
+        period: str,
+        page_items: int = 250,
+        requests: int | None = None,
+    ) -> Iterator[pystac.Item]:
         if isinstance(self.root, pystac_client.Client):
-            search = self.root.search(
-                collections=[collection],
-                intersects=shapely.geometry.mapping(area),
-                datetime=period,
-                limit=250,
-            )
-            items = list(search.items())
-            # An API answers a search of a collection that it lacks with nothing, not an error.
-            if not items and self.root.get_collection(collection) is None:
-                raise self._lacks_collection(self.root.get_collections())
-            return items
-        child = self.root.get_child(collection, recursive=True)
-        if child is None:
-            raise self._lacks_collection(self.root.get_children())
+            for part in search_areas(area)[:requests]:
+                yield from self.root.search(
+                    collections=[collection],
+                    intersects=shapely.geometry.mapping(part),
+                    datetime=period,
+                    limit=page_items,
+                ).items()
+            return
+        child = self._child(collection)
         globe = shapely.union_all(globe_copies(area))
-        return [
-            item
-            for item in child.get_items(recursive=True)
-            if _in_period(item, period) and scene_area(item).intersects(globe)
-        ]
+        shapely.prepare(globe)
+        for item in child.get_items(recursive=True) if child else ():
+            if _in_period(item, period) and globe.intersects(scene_area(item)):
+                yield item
 
 
 def open_source(source: str) -> SourceCatalogue:
@@ -204,12 +220,3 @@ def _in_period(item: pystac.Item, period: str) -> bool:
     moment = scene_datetime(item)
     start, end = (None if t == ".." else datetime.fromisoformat(t) for t in period.split("/"))
     return (start is None or start <= moment) and (end is None or moment <= end)
-
-
-def _within_180(area: BaseGeometry) -> list[BaseGeometry]:
-    world = shapely.box(-180.0, -90.0, 180.0, 90.0)
-    if world.contains(area):
-        return [area]
-    # A copy that only touches ±180° adds nothing: the meridian is in both halves.
-    parts = [shapely.intersection(world, copy) for copy in globe_copies(area)]
-    return [p for p in parts if not p.is_empty and not (p.area == 0.0 and area.area > 0.0)]

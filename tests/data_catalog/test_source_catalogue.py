@@ -13,7 +13,9 @@ from tiny_source import SCL_CLEAR, TinySource
 
 from data_catalog.areas import parse_period
 from data_catalog.errors import SourceError
+from data_catalog.grid import tiles_covering
 from data_catalog.http_server import serve_folder
+from data_catalog.search_areas import ground_of
 from data_catalog.sensors import get_sensor
 from data_catalog.source_catalogue import open_source
 
@@ -159,8 +161,19 @@ def test_an_api_is_searched_to_the_last_page_and_waited_for(api: str) -> None:
     assert shapely.geometry.shape(asked["intersects"]).equals(HERE)
 
 
-def test_an_api_is_asked_for_each_side_of_the_antimeridian(api: str) -> None:
+def test_an_api_is_asked_for_both_sides_of_the_antimeridian(api: str) -> None:
     open_source(f"{api}/").search(S2, shapely.box(179.5, -17, 180.5, -16), ALWAYS)
-    areas = [r["intersects"] for r in _Api.requests if "token" not in r]
-    bounds = sorted(shapely.geometry.shape(area).bounds for area in areas)
-    assert bounds == [(-180, -17, -179.5, -16), (179.5, -17, 180, -16)]
+    asked = shapely.union_all([shapely.geometry.shape(r["intersects"]) for r in _Api.requests])
+    halves = [shapely.box(-180, -17, -179.5, -16), shapely.box(179.5, -17, 180, -16)]
+    assert asked.equals(shapely.MultiPolygon(halves))
+
+
+def test_hundreds_of_small_areas_are_few_requests(api: str) -> None:
+    places = np.random.default_rng(5).uniform([-179, -60], [179, 70], (300, 2))
+    tiles = tiles_covering(shapely.MultiPoint(places))
+    found = open_source(f"{api}/").search(S2, ground_of(tiles), ALWAYS)
+    assert [item.id for item in found] == ["june-1", "june-20"]
+    asked = [r["intersects"] for r in _Api.requests if "token" not in r]
+    assert len(asked) <= 6
+    held = shapely.union_all([shapely.geometry.shape(area) for area in asked])
+    assert all(held.contains(shapely.Point(place)) for place in places)
