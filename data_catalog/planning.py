@@ -23,7 +23,7 @@ from data_catalog.grid import (
     tiles_covering,
 )
 from data_catalog.reading import NOT_OBSERVED
-from data_catalog.redaction import redacted
+from data_catalog.redaction import redacted, redacted_record
 from data_catalog.scenes import newest_processing, pass_of, scene_datetime, scenes_over
 from data_catalog.segments import (
     collection_of,
@@ -35,6 +35,8 @@ from data_catalog.source_catalogue import open_source
 
 PLANS = ".plans"
 """Folder of the catalogue that holds plans until their segment is published."""
+
+_UNREDACTED: dict[Path, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,18 @@ class IngestPlan:
         }
 
     def save(self, catalogue: Catalogue) -> Path:
-        """Saves the plan in its catalogue; returns its folder, which :func:`ingest_block` takes."""
+        """Saves the plan in its catalogue; returns its folder, which :func:`ingest_block` takes.
+
+        Signatures and passwords in the scenes' addresses are left out: just this process, which
+        was given them, can read such scenes.
+        """
         assert Path(self.catalog) == catalogue.root
         catalogue.begin()
-        stac.write_json(self.folder / "plan.json", asdict(self))
+        content = asdict(self)
+        content["scenes"] = redacted_record(self.scenes)
+        if content["scenes"] != self.scenes:
+            _UNREDACTED[self.folder / "plan.json"] = self.scenes
+        stac.write_json(self.folder / "plan.json", content)
         return self.folder
 
     @classmethod
@@ -133,6 +143,7 @@ def _load_plan(path: Path, modified: int) -> IngestPlan:
     # the reading does.
     content = stac.read_json(path)
     content["bands"] = tuple(content["bands"])
+    content["scenes"] = _UNREDACTED.get(path, content["scenes"])
     return IngestPlan(**{f.name: content[f.name] for f in fields(IngestPlan)})
 
 

@@ -60,13 +60,12 @@ class Signing:
 
     Attributes:
         pattern: Of the paths that are protected.
-        uses: Requests that a token is good for.
-        says: Seconds that a token is said to be good for.
+        uses: Requests that the first token is good for, though it is said to be good for an hour;
+            later ones are.
     """
 
     pattern: str
     uses: int
-    says: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -237,8 +236,8 @@ class _Server:
     def _token(self) -> bytes:
         assert self.signing is not None
         token = random.Random(f"{self.seed} {len(self.tokens)}").randbytes(12).hex()
-        self.tokens[token] = self.signing.uses
-        expiry = datetime.now(UTC) + timedelta(seconds=self.signing.says)
+        self.tokens[token] = sys.maxsize if self.tokens else self.signing.uses
+        expiry = datetime.now(UTC) + timedelta(hours=1)
         content = {"msft:expiry": expiry.isoformat(), "token": f"se={expiry:%Y}&sig={token}"}
         return json.dumps(content).encode()
 
