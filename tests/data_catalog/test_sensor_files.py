@@ -44,6 +44,10 @@ def test_a_sensor_can_be_like_another(write: Any) -> None:
         like = "sentinel-1-rtc"
         only = { "sat:orbit_state" = ["descending"] }
 
+        ["tier-1"]
+        like = "landsat-c2-l2"
+        only = { "landsat:collection_category" = ["T1"] }
+
         ["mine"]
         like = "sentinel-2-l2a"
         collection = "s2-mine"
@@ -55,7 +59,11 @@ def test_a_sensor_can_be_like_another(write: Any) -> None:
         """
     )
     radar = get_sensor("radar-down")
-    assert radar.only == {"sar:instrument_mode": ("IW",), "sat:orbit_state": ("descending",)}
+    assert radar.only == {"sat:orbit_state": ("descending",)}
+    assert get_sensor("tier-1").only == {
+        "platform": ("landsat-8", "landsat-9"),
+        "landsat:collection_category": ("T1",),
+    }
     assert radar.collection("planetary-computer") == "sentinel-1-rtc"
     mine, original = get_sensor("mine"), get_sensor("sentinel-2-l2a")
     assert mine.collection("generic") == get_sensor("mine-too").collection("generic") == "s2-mine"

@@ -56,7 +56,7 @@ def test_attribution_names_the_years() -> None:
     assert "U.S. Geological Survey" in LANDSAT.attribution_of([2024])
 
 
-def test_scenes_of_other_missions_and_modes_are_not_wanted() -> None:
+def test_scenes_of_other_missions_are_not_wanted() -> None:
     def scene(**properties: str) -> pystac.Item:
         known = {key.replace("__", ":"): value for key, value in properties.items()}
         return pystac.Item("scene", None, None, datetime(2024, 1, 1, tzinfo=UTC), known)
@@ -65,9 +65,6 @@ def test_scenes_of_other_missions_and_modes_are_not_wanted() -> None:
     assert not LANDSAT.wants(scene(platform="landsat-7"))
     assert not LANDSAT.wants(scene())
     assert S2.wants(scene(platform="Sentinel-2C"))
-    radar = get_sensor("sentinel-1-rtc")
-    assert radar.wants(scene(sar__instrument_mode="IW"))
-    assert not radar.wants(scene(sar__instrument_mode="EW"))
 
 
 def test_collection_1_is_a_sensor_of_its_own_with_the_same_bands() -> None:
