@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import requests
 import shapely
+from fault_server import Fault, fault_server
 from stac_api import load, postgresql, postgresql_programs, stac_api
 
 from data_catalog.areas import parse_area, parse_period
@@ -28,8 +29,8 @@ from data_catalog.source_catalogue import open_source
 
 S2, LANDSAT = "sentinel-2-l2a", "landsat-c2-l2"
 WORLD = World(tiles=4)
-CLONES = 300
-"""More than one page of a search holds."""
+CLONES = 600
+"""Three pages of a search."""
 
 
 class Sources(NamedTuple):
@@ -80,14 +81,17 @@ def with_item_assets(collection: dict[str, Any], items: list[dict[str, Any]]) ->
 
 
 def clones(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Scenes with one asset each; a hundred of them share each moment, as granules do."""
+    """Earlier processings of one scene, with one asset each; two hundred share each moment."""
     scene = next(item for item in items if item["collection"] == S2)
     return [
         scene
         | {
             "id": f"clone-{number:03d}",
             "properties": scene["properties"]
-            | {"datetime": f"2020-06-0{number % 3 + 1}T10:16:00Z"},
+            | {
+                "datetime": f"2020-06-0{number % 3 + 1}T10:16:00Z",
+                "s2:generation_time": "2020-06-04T00:00:00Z",
+            },
             "assets": {"SCL": scene["assets"]["SCL"]},
         }
         for number in range(CLONES)
@@ -98,6 +102,7 @@ WHOLE = world_area(WORLD)
 WEST, SOUTH, EAST, NORTH = WHOLE.bounds
 NORTH_WEST = f"{WEST},{NORTH - 0.01},{WEST + 0.005},{NORTH}"
 TRIANGLE = shapely.Polygon([(WEST, NORTH), (WEST + 0.01, NORTH), (WEST, NORTH - 0.01)])
+WITH_CLONES = "2020/2024"
 TWO_POINTS = f"{WEST + 0.01},{NORTH - 0.01} {EAST - 0.01},{SOUTH + 0.004}"
 
 
@@ -144,6 +149,29 @@ def test_every_page_of_a_search_is_fetched(sources: Sources) -> None:
         assert {tuple(item.assets) for item in found} == {("SCL",)}
 
 
+def test_a_page_that_fails_once_is_asked_for_again(sources: Sources, tmp_path: Path) -> None:
+    period = parse_period("2020")
+    with fault_server(tmp_path, upstream=sources.api) as api:
+        for fault in ("status", "reset"):
+            api.misbehave(Fault("/search", fault, after=2, at_most=1))
+            found = open_source(api.address).search(get_sensor(S2), WHOLE, period)
+            assert sorted(item.id for item in found) == [f"clone-{n:03d}" for n in range(CLONES)]
+            assert len(api.requests("/search")) == 4
+
+
+def test_a_page_that_fails_for_ever_ends_the_run_before_anything_is_made(
+    sources: Sources, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    catalogue = Catalogue.open_or_create(tmp_path / "catalogue")
+    with fault_server(tmp_path / "empty", upstream=sources.api) as api:
+        api.misbehave(Fault("/search", "reset", after=2, at_most=None))
+        with pytest.raises(SourceError, match=f"Searching '{S2}' in {api.address}.* failed"):
+            plan_ingest(catalogue, api.address, S2, WHOLE, "2020")
+        assert len(api.requests("/search")) > 3
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 @pytest.mark.parametrize("sensor", [S2, LANDSAT])
 def test_segments_from_the_api_and_from_the_files_are_identical(
     sources: Sources, sensor: str, tmp_path: Path
@@ -151,12 +179,12 @@ def test_segments_from_the_api_and_from_the_files_are_identical(
     indexes, pixels, segments = [], [], []
     for name, address in sources._asdict().items():
         catalogue = Catalogue.create(tmp_path / name)
-        planned = plan_ingest(catalogue, address, sensor, WHOLE, "2024")
+        planned = plan_ingest(catalogue, address, sensor, WHOLE, WITH_CLONES)
         folder = planned.save(catalogue)
         for block_id in planned.block_ids:
             assert not ingest_block(folder, block_id).failures
         segments.append(publish_segment(catalogue, IngestPlan.load(folder)))
-        assert plan_ingest(catalogue, address, sensor, WHOLE, "2024").is_empty
+        assert plan_ingest(catalogue, address, sensor, WHOLE, WITH_CLONES).is_empty
         segment = catalogue.root / f"tiles-{sensor}" / segments[-1]
         indexes.append(gpd.read_parquet(segment / "index.parquet"))
         pixels.append(open_pixels(segment)[:])
