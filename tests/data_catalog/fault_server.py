@@ -228,7 +228,7 @@ class _Server:
                 return 403, b"the token has expired", {}
             self.tokens[token] -= 1
         if path.is_file():
-            return _part(path.read_bytes(), headers.get("range", ""))
+            return _part(path, headers.get("range", ""))
         if self.upstream:
             return await asyncio.to_thread(_forward, self.upstream, method, target, headers, body)
         return 404, b"", {}
@@ -255,15 +255,17 @@ def _write(
     writer.write(f"HTTP/1.1 {status} Status\r\n{head}\r\n".encode() + content)
 
 
-def _part(content: bytes, wanted: str) -> tuple[int, bytes, dict[str, str]]:
+def _part(path: Path, wanted: str) -> tuple[int, bytes, dict[str, str]]:
     if not wanted:
-        return 200, content, {}
+        return 200, path.read_bytes(), {}
     first, last = wanted.removeprefix("bytes=").split("-")
-    start, stop = int(first), min(int(last or len(content)), len(content) - 1) + 1
-    if start >= len(content):
-        return 416, b"", {"Content-Range": f"bytes */{len(content)}"}
-    where = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
-    return 206, content[start:stop], where
+    size = path.stat().st_size
+    start, stop = int(first), min(int(last or size), size - 1) + 1
+    if start >= size:
+        return 416, b"", {"Content-Range": f"bytes */{size}"}
+    with path.open("rb") as file:
+        content = os.pread(file.fileno(), stop - start, start)
+    return 206, content, {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
 
 
 def _forward(
