@@ -43,6 +43,7 @@ def ingest(root: Path, address: str, moment: int | None, results: Connection) ->
         if event.startswith(("open", "os.", "shutil.", "socket.")) and next(moments) == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    results.send("begun")
     sys.addaudithook(count)
     began = time.monotonic()
     catalogue = Catalogue.open_or_create(root)
