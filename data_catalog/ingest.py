@@ -21,6 +21,7 @@ from data_catalog.licences import attribution, source_years
 from data_catalog.planning import IngestPlan
 from data_catalog.reading import BlockObservations, read_block
 from data_catalog.redaction import redacted
+from data_catalog.scene_table import SCENES_FILE, scenes_asset, write_scenes
 from data_catalog.segments import (
     INDEX_SCHEMA,
     check_segment,
@@ -140,9 +141,11 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     described.attrs.update({"license": plan.sensor.license, "attribution": credit})
     metadata = {"license": plan.sensor.license, "attribution": credit}
     write_geoparquet(folder / "index.parquet", index, metadata, INDEX_SCHEMA)
+    write_scenes(folder / SCENES_FILE, plan.scenes.values())
     item = segment_item(
         plan.segment_id, plan.sensor, index, plan.bands, _addresses(plan, index), folder
     )
+    item.add_asset("scenes", scenes_asset(folder / SCENES_FILE))
     for leftover in (folder / ".lock", *folder.rglob("*.partial")):  # Zarr's, of a killed run
         leftover.unlink(missing_ok=True)
     catalogue.publish(collection, item, lambda staged: check_segment(staged, index))

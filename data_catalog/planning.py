@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,14 @@ from shapely.geometry.base import BaseGeometry
 from data_catalog import stac
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.catalogue import Catalogue
+from data_catalog.costs import fetched_bytes, seconds_for, stored_bytes
 from data_catalog.errors import CatalogueError, SourceError
-from data_catalog.grid import (
-    BLOCK_TILES,
-    DEFAULT_TILE_SIZE,
-    blocks_of,
-    tiles_covering,
-)
+from data_catalog.grid import DEFAULT_TILE_SIZE, Tile, blocks_of, tiles_covering
+from data_catalog.nearby_scenes import told_instead
 from data_catalog.reading import NOT_OBSERVED
 from data_catalog.redaction import redacted, redacted_record
 from data_catalog.scenes import newest_processing, pass_of, scene_datetime, scenes_over
+from data_catalog.search_areas import ground_of
 from data_catalog.segments import (
     collection_of,
     published_bands,
@@ -91,22 +89,19 @@ class IngestPlan:
         return {k: pystac.Item.from_dict(v, migrate=False) for k, v in self.scenes.items()}
 
     def summary(self) -> dict[str, int]:
-        """What reading it will cost: scenes, blocks, tiles, and bytes before compression.
+        """What reading it will cost: scenes, blocks, tiles, and estimates as costs.py makes them.
 
-        Bytes count every mask of every block once and the bands of each tile once; what is really
-        transferred is compressed, and grows where tiles are put together from several scenes.
+        ``bytes`` are fetched, ``stored_bytes`` are what the catalogue grows by; ``seconds``.
         """
-        sensor, side = self.sensor, self.tile_size
         tiles = sum(len(wanted) for wanted in self.blocks.values())
-        pixels = sum((side // sensor.bands[band].resolution) ** 2 for band in self.bands)
-        mask = sensor.mask.resolution if sensor.mask else sensor.resolution
-        masks = sum(len(_scene_ids(wanted)) for wanted in self.blocks.values())
-        mask_bytes = masks * (BLOCK_TILES * side // mask) ** 2
+        fetched = fetched_bytes(self.sensor, self.bands, self.blocks)
         return {
             "scenes": len(self.scenes),
             "blocks": len(self.blocks),
             "tiles": tiles,
-            "bytes": 2 * tiles * pixels + mask_bytes,
+            "bytes": fetched,
+            "stored_bytes": stored_bytes(self.sensor, self.bands, self.tile_size, tiles),
+            "seconds": seconds_for(fetched, len(self.blocks)),
         }
 
     def save(self, catalogue: Catalogue) -> Path:
@@ -117,7 +112,9 @@ class IngestPlan:
         """
         assert Path(self.catalog) == catalogue.root
         catalogue.begin()
-        content = asdict(self)
+        content = vars(self).copy()
+        content.pop("items", None)
+        content["blocks"], content["groups"] = _grouped(self.blocks)
         content["scenes"] = redacted_record(self.scenes)
         if content["scenes"] != self.scenes:
             _UNREDACTED[self.folder / "plan.json"] = self.scenes
@@ -143,8 +140,22 @@ def _load_plan(path: Path, modified: int) -> IngestPlan:
     # the reading does.
     content = stac.read_json(path)
     content["bands"] = tuple(content["bands"])
+    content["blocks"] = {
+        block_id: {tile_id: content["groups"][group] for tile_id, group in tiles.items()}
+        for block_id, tiles in content["blocks"].items()
+    }
     content["scenes"] = _UNREDACTED.get(path, content["scenes"])
     return IngestPlan(**{f.name: content[f.name] for f in fields(IngestPlan)})
+
+
+def is_finished(plan_folder: Path | str) -> bool:
+    """Whether another run that followed the same saved plan has published its segment."""
+    try:
+        plan = IngestPlan.load(plan_folder)
+    except (CatalogueError, OSError):
+        return True
+    published = Catalogue(Path(plan.catalog)).item_ids(collection_of(plan.sensor_id))
+    return plan.segment_id in published
 
 
 def plan_ingest(
@@ -185,29 +196,29 @@ def plan_ingest(
     """
     known = get_sensor(sensor)
     names = known.check_bands(bands)
-    geometry, interval = parse_area(area), parse_period(period)
+    geometry, interval = parse_area(area, tile_size), parse_period(period)
     tiles = tiles_covering(geometry, tile_size)
+    ground = ground_of(tiles)
     origin = open_source(source)
-    scenes = newest_processing(origin.search(known, geometry, interval))
+    scenes = newest_processing(origin.search(known, ground, interval))
     done = _considered(catalogue, known, names, minimum_clear)
-    if not scenes and not any(tile.id in done for tile in tiles):
+    candidates = scenes_over(tiles, scenes)
+    if not candidates and not any(tile.id in done for tile in tiles):
         between = interval.replace(".999999", "").replace("/", " and ")
         raise SourceError(
             f"{redacted(origin.address)} has no {known.title} scenes over the area "
             f"between {between}: check the area and the period."
+            f"{told_instead(origin, known, ground, interval)}"
         )
-    candidates = scenes_over(tiles, scenes)
-    passes = {scene.id: pass_of(scene) for scene in scenes}
-    wanted = {
-        tile: _unread(ids, done.get(tile.id, set()), passes) for tile, ids in candidates.items()
-    }
+    wanted = _unread(candidates, done, {scene.id: pass_of(scene) for scene in scenes})
     blocks = {
         block.id: {tile.id: wanted[tile] for tile in members}
-        for block, members in blocks_of([tile for tile, ids in wanted.items() if ids]).items()
+        for block, members in blocks_of(list(wanted)).items()
     }
-    used = {scene_id for members in blocks.values() for scene_id in _scene_ids(members)}
+    groups = _grouped(blocks)
+    used = {scene_id for group in groups[1] for scene_id in group}
     chosen = [scene for scene in scenes if scene.id in used]
-    content = [known.id, names, tile_size, minimum_clear, blocks]
+    content = [known.id, names, tile_size, minimum_clear, *groups]
     return IngestPlan(
         _segment_id(chosen, [*content, catalogue.item_ids(collection_of(known.id))]),
         str(catalogue.root),
@@ -238,13 +249,36 @@ def _considered(
     return done
 
 
-def _unread(scene_ids: list[str], done: set[str], passes: dict[str, str]) -> list[str]:
-    new = {passes[scene_id] for scene_id in scene_ids if scene_id not in done}
-    return [scene_id for scene_id in scene_ids if passes[scene_id] in new]
+def _unread(
+    candidates: dict[Tile, list[str]], done: dict[str, set[str]], passes: dict[str, str]
+) -> dict[Tile, list[str]]:
+    found: dict[Tile, list[str]] = {}
+    # Neighbours share one list of scenes: what is new of it is told once.
+    known: dict[tuple[int, frozenset[str]], list[str]] = {}
+    for tile, scene_ids in candidates.items():
+        before = frozenset(done.get(tile.id, ()))
+        key = id(scene_ids), before
+        if key not in known:
+            new = {passes[scene_id] for scene_id in scene_ids if scene_id not in before}
+            known[key] = [scene_id for scene_id in scene_ids if passes[scene_id] in new]
+        if known[key]:
+            found[tile] = known[key]
+    return found
 
 
-def _scene_ids(wanted: dict[str, list[str]]) -> set[str]:
-    return {scene_id for scene_ids in wanted.values() for scene_id in scene_ids}
+def _grouped(
+    blocks: dict[str, dict[str, list[str]]],
+) -> tuple[dict[str, dict[str, int]], list[list[str]]]:
+    """Blocks with numbers of groups in place of lists of scenes, most of which are alike."""
+    numbers: dict[tuple[str, ...], int] = {}
+    grouped = {
+        block_id: {
+            tile_id: numbers.setdefault(tuple(scene_ids), len(numbers))
+            for tile_id, scene_ids in tiles.items()
+        }
+        for block_id, tiles in blocks.items()
+    }
+    return grouped, [list(group) for group in numbers]
 
 
 def _segment_id(scenes: list[pystac.Item], content: list[Any]) -> str:

@@ -72,13 +72,26 @@ def newest_processing(items: Iterable[pystac.Item]) -> list[pystac.Item]:
 
 
 def scenes_over(tiles: list[Tile], scenes: list[pystac.Item]) -> dict[Tile, list[str]]:
-    """IDs of the scenes that may see a tile, for every tile that any may see."""
-    found: dict[Tile, list[str]] = {}
+    """IDs of the scenes that may see a tile, for every tile that any may see.
+
+    Tiles that the same scenes may see share one list.
+    """
+    if not (tiles and scenes):
+        return {}
     tree = shapely.STRtree(footprints(tiles))
-    for scene in scenes:
-        near = tree.query(globe_copies(scene_area(scene)), predicate="intersects")[1]
-        for number in sorted(set(near.tolist())):
-            found.setdefault(tiles[number], []).append(scene.id)
+    copies = [copy for scene in scenes for copy in globe_copies(scene_area(scene))]
+    copy_numbers, near = tree.query(copies, predicate="intersects")
+    pairs = np.unique(near.astype(np.int64) * len(scenes) + copy_numbers // 3)
+    seen, scene_numbers = np.divmod(pairs, len(scenes))
+    numbers, starts = np.unique(seen, return_index=True)
+    ids = [scene.id for scene in scenes]
+    shared: dict[bytes, list[str]] = {}
+    found: dict[Tile, list[str]] = {}
+    for number, group in zip(numbers.tolist(), np.split(scene_numbers, starts[1:]), strict=True):
+        key = group.tobytes()
+        if key not in shared:
+            shared[key] = [ids[scene] for scene in group.tolist()]
+        found[tiles[number]] = shared[key]
     return found
 
 

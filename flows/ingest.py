@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.errors import SourceError
+from data_catalog.costs import check_room
+from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.ingest import ingest_block, publish_segment
-from data_catalog.planning import IngestPlan, plan_ingest
+from data_catalog.planning import IngestPlan, is_finished, plan_ingest
 from flows.artifacts import show_table
 from flows.checks import check_ingest
 from flows.parameters import IngestFlowParameters
@@ -23,16 +25,18 @@ from flows.progress import Progress
 READERS = 4
 """Threads that read blocks at once; each keeps several requests in flight."""
 
+ESTIMATES = ("bytes", "stored_bytes", "seconds")
+"""What only a plan tells."""
+
 TASKS_AT_MOST = 64
 """Blocks are batched into this many tasks at the most: bookkeeping costs milliseconds a task."""
 
 
 @task(task_run_name="plan {sensor}", cache_policy=NO_CACHE)
-def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str, int], Path]:
-    """Searches one sensor's scenes and tells what is new; saves the plan if it is to be read."""
-    catalogue = Catalogue.open_or_create(parameters.catalog)
-    plan = plan_ingest(
-        catalogue,
+def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> IngestPlan:
+    """Searches one sensor's scenes and tells what is new; writes nothing."""
+    return plan_ingest(
+        Catalogue.open_or_create(parameters.catalog),
         parameters.source,
         sensor,
         parameters.area,
@@ -41,9 +45,6 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str
         bands=list(parameters.bands_of(sensor)),
         minimum_clear=parameters.minimum_clear,
     )
-    if not (parameters.plan or plan.is_empty):
-        plan.save(catalogue)
-    return plan.summary(), plan.folder
 
 
 @task(
@@ -57,7 +58,12 @@ def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[st
     counts: Counter[str] = Counter()
     failures: dict[str, str] = {}
     for block_id in block_ids:
-        report = ingest_block(plan_folder, block_id)
+        try:
+            report = ingest_block(plan_folder, block_id)
+        except (CatalogueError, OSError):
+            if is_finished(plan_folder):
+                break
+            raise
         counts.update(valid=report.valid, invalid=report.invalid)
         counts.update(report.reasons)
         failures |= report.failures
@@ -66,7 +72,10 @@ def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[st
 
 @task(task_run_name="publish segment of {sensor}", cache_policy=NO_CACHE)
 def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
-    """Publishes what was read as one segment."""
+    """Publishes what was read as one segment, unless another run has."""
+    if is_finished(plan_folder):
+        shutil.rmtree(plan_folder, ignore_errors=True)
+        return plan_folder.name
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
 
 
@@ -78,34 +87,43 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
         One row per sensor: what was planned and what became of it.
 
     Raises:
-        CatalogueError: The catalogue's folder holds something else, or is not writable.
+        CatalogueError: The catalogue's folder holds something else, is not writable, or its disk
+            has no room for the tiles.
         SourceError: The primary sensor's scenes cannot be searched, or there are none. Another
             sensor's are missed for this run, and its row says why.
     """
     check_ingest(parameters)
     plans = {sensor: _plan(parameters, sensor) for sensor in parameters.sensors}
-    report = [{"sensor": sensor, **summary} for sensor, (summary, _) in plans.items()]
-    show_table("plan", report, "Plan: what is new and will be read")
+    planned: list[dict[str, Any]] = [
+        {"sensor": sensor} | ({"problem": plan} if isinstance(plan, str) else plan.summary())
+        for sensor, plan in plans.items()
+    ]
+    show_table("plan", planned, "Plan: what is new and will be read")
     if parameters.plan:
-        return report
-    for row, (_, folder) in zip(report, plans.values(), strict=True):
-        if folder and row["tiles"]:
-            row.update(_ingest_sensor(parameters.catalog, str(row["sensor"]), folder))
+        return planned
+    check_room(Path(parameters.catalog), sum(row.get("stored_bytes", 0) for row in planned))
+    report = []
+    for row, plan in zip(planned, plans.values(), strict=True):
+        report.append({key: value for key, value in row.items() if key not in ESTIMATES})
+        if isinstance(plan, IngestPlan) and not plan.is_empty:
+            report[-1] |= _ingest_sensor(parameters.catalog, plan)
     show_table("ingested", report, "Ingested")
     return report
 
 
-def _plan(parameters: IngestFlowParameters, sensor: str) -> tuple[dict[str, Any], Path | None]:
+def _plan(parameters: IngestFlowParameters, sensor: str) -> IngestPlan | str:
+    """The plan, or why there is none."""
     try:
         return plan_sensor(parameters, sensor)
     except SourceError as error:
         if sensor == parameters.sensors[0]:
             raise
-        return {"problem": str(error)}, None
+        return str(error)
 
 
-def _ingest_sensor(catalog: str, sensor: str, plan_folder: Path) -> dict[str, Any]:
-    block_ids = IngestPlan.load(plan_folder).block_ids
+def _ingest_sensor(catalog: str, plan: IngestPlan) -> dict[str, Any]:
+    sensor, block_ids = plan.sensor_id, plan.block_ids
+    plan_folder = plan.save(Catalogue.open_or_create(catalog))
     size = -(-len(block_ids) // TASKS_AT_MOST)
     batches = [block_ids[i : i + size] for i in range(0, len(block_ids), size)]
     counts: Counter[str] = Counter()

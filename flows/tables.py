@@ -89,6 +89,13 @@ def _print(table: Table) -> None:
 def _text(key: str, value: Any) -> str:
     if value is None:
         return ""
-    if key in ("bytes", "size"):
+    if key in ("bytes", "stored_bytes", "size"):
         return decimal(value)
+    if key == "seconds":
+        return _duration(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes = -(-int(seconds) // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:,.0f} h"

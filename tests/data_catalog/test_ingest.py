@@ -26,7 +26,9 @@ def test_from_search_to_pixels(catalogue: Catalogue, source: TinySource) -> None
         "scenes": 1,
         "blocks": 1,
         "tiles": 2,
-        "bytes": 2 * 2 * (192**2 + 96**2) + 768**2,
+        "bytes": int(1.6 * (896 * 704 + 704 * 608) + 0.1 * 704 * 608),
+        "stored_bytes": int(0.8 * 2 * 2 * 2 * 192**2),
+        "seconds": 1,
     }
     segment_id = run(catalogue, planned)
 
@@ -68,6 +70,7 @@ def test_the_layout_of_a_segment(catalogue: Catalogue, source: TinySource) -> No
         f"{segment_id}.json",
         "index.parquet",
         "pixels.zarr",
+        "scenes.parquet",
     ]
     assert not list((catalogue.root / ".plans").iterdir())
 
