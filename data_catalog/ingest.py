@@ -22,6 +22,7 @@ from data_catalog.planning import IngestPlan
 from data_catalog.reading import BlockObservations, read_block
 from data_catalog.redaction import redacted
 from data_catalog.scene_table import SCENES_FILE, scenes_asset, write_scenes
+from data_catalog.segment_coordinates import write_coordinates
 from data_catalog.segments import (
     INDEX_SCHEMA,
     check_segment,
@@ -70,7 +71,7 @@ def ingest_block(plan_folder: Path | str, block_id: str) -> BlockReport:
         raise CatalogueError(f"Block {block_id} is not in the plan of {plan.segment_id}.")
     part = _part(plan, block_id)
     # Two runs may follow one plan: each block is written once, and never after it was published.
-    with stac.writing(Path(plan.catalog)), stac.locked(part.with_suffix(".lock")):
+    with stac.locked(part.with_suffix(".lock")):
         began = time.monotonic()
         seconds = 0.0
         if not part.exists():
@@ -112,12 +113,14 @@ def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
 
 def _write(plan: IngestPlan, block_id: str) -> None:
     catalogue = Catalogue.open(plan.catalog)
-    folder = catalogue.asset_folder(collection_of(plan.sensor_id), plan.segment_id)
-    array = stage_pixels(folder, len(plan.blocks), plan.sensor, plan.bands, plan.tile_size)
+    with stac.writing(catalogue.root):
+        folder = catalogue.asset_folder(collection_of(plan.sensor_id), plan.segment_id)
+        array = stage_pixels(folder, len(plan.blocks), plan.sensor, plan.bands, plan.tile_size)
     observations = read_planned_block(plan, block_id)
     number = plan.block_ids.index(block_id)
-    write_block(folder, array, number, observations.pixels)
-    write_part(_part(plan, block_id), number, observations)
+    with stac.writing(catalogue.root):
+        write_block(folder, array, number, observations.pixels)
+        write_part(_part(plan, block_id), number, observations)
 
 
 def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
@@ -139,6 +142,7 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     credit = attribution(source_years(plan.sensor_id, index["datetime"]))
     described = zarr.open_group(folder / "pixels.zarr", mode="r+", use_consolidated=False)
     described.attrs.update({"license": plan.sensor.license, "attribution": credit})
+    write_coordinates(folder, index)
     metadata = {"license": plan.sensor.license, "attribution": credit}
     write_geoparquet(folder / "index.parquet", index, metadata, INDEX_SCHEMA)
     write_scenes(folder / SCENES_FILE, plan.scenes.values())

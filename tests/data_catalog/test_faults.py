@@ -115,6 +115,27 @@ def test_a_corrupt_block_of_a_file_is_told_and_read_again_when_it_is_whole(
     check_rest_is_read(catalogue, server, undisturbed)
 
 
+def test_a_damaged_file_that_is_not_tiled_is_told(
+    scenes: Path, server: FaultServer, catalogue: Catalogue, undisturbed: Catalogue
+) -> None:
+    path = next(scenes.glob("*/east/B04.tif"))
+    whole = path.read_bytes()
+    with rasterio.open(path) as file:
+        profile, values = file.profile | {"driver": "GTiff", "tiled": False}, file.read()
+    del profile["blockxsize"], profile["blockysize"]
+    try:
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(values)
+        striped = path.read_bytes()
+        damaged = np.random.default_rng(1).bytes(len(striped) // 2)
+        path.write_bytes(striped[: len(striped) // 4] + damaged + striped[-len(striped) // 4 :])
+        check_east_is_missing(ingest(catalogue, server), catalogue, undisturbed, "B04")
+        path.write_bytes(striped)
+        check_rest_is_read(catalogue, server, undisturbed)
+    finally:
+        path.write_bytes(whole)
+
+
 def check_east_is_missing(run, catalogue: Catalogue, undisturbed: Catalogue, asset: str) -> None:
     """The western block is as undisturbed; the eastern is invalid, and the index tells why."""
     told = f"east, asset {asset}: "
