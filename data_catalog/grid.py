@@ -45,7 +45,7 @@ def check_tile_size(size: int) -> int:
         raise GridError(
             f"Tile size {size} m does not fit the sensors' pixels: "
             f"use a positive multiple of {TILE_SIZE_STEP} m up to 99960 m, "
-            f"such as {DEFAULT_TILE_SIZE}."
+            f"such as {min(max(round(size / TILE_SIZE_STEP), 1) * TILE_SIZE_STEP, 99_960)}."
         )
     return size
 

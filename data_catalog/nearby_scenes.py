@@ -17,9 +17,9 @@ def told_instead(origin: SourceCatalogue, sensor: Sensor, area: BaseGeometry, pe
     A request for each known sensor and each side of the period; what fails is left out.
     """
     start, end = period.split("/")
-    sides = [("before it", f"../{start}", start), ("after it", f"{end}/..", end)]
+    sides = [("before that", f"../{start}", start), ("after that", f"{end}/..", end)]
     found = [
-        f"one of {scene_datetime(scene):%Y-%m-%d} {side}"
+        f"{side} ({scene_datetime(scene):%Y-%m-%d})"
         for side, when, limit in sides
         if limit != ".." and (scene := _some(origin, sensor, area, when))
     ]
@@ -28,8 +28,8 @@ def told_instead(origin: SourceCatalogue, sensor: Sensor, area: BaseGeometry, pe
         for other in known_sensors()
         if other.id != sensor.id and _some(origin, other, area, period)
     ]
-    told = f" Of {sensor.id} it has {' and '.join(found)}." if found else ""
-    return told + (f" In this period it has scenes of {', '.join(others)}." if others else "")
+    told = f" There are some {' and '.join(found)}." if found else ""
+    return told + (f" Of other sensors it has {', '.join(others)}." if others else "")
 
 
 def _some(

@@ -91,7 +91,7 @@ class IngestPlan:
     def summary(self) -> dict[str, int]:
         """What reading it will cost: scenes, blocks, tiles, and estimates as costs.py makes them.
 
-        ``bytes`` are fetched, ``stored_bytes`` are what the catalogue grows by; ``seconds``.
+        ``bytes`` are fetched, ``stored_bytes`` are what the catalogue grows by; ``duration`` is in seconds.
         """
         tiles = sum(len(wanted) for wanted in self.blocks.values())
         fetched = fetched_bytes(self.sensor, self.bands, self.blocks)
@@ -101,7 +101,7 @@ class IngestPlan:
             "tiles": tiles,
             "bytes": fetched,
             "stored_bytes": stored_bytes(self.sensor, self.bands, self.tile_size, tiles),
-            "seconds": seconds_for(fetched, len(self.blocks)),
+            "duration": seconds_for(fetched, len(self.blocks)),
         }
 
     def save(self, catalogue: Catalogue) -> Path:

@@ -25,7 +25,7 @@ from flows.progress import Progress
 READERS = 4
 """Threads that read blocks at once; each keeps several requests in flight."""
 
-ESTIMATES = ("bytes", "stored_bytes", "seconds")
+ESTIMATES = ("bytes", "stored_bytes", "duration")
 """What only a plan tells."""
 
 TASKS_AT_MOST = 64

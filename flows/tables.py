@@ -91,7 +91,7 @@ def _text(key: str, value: Any) -> str:
         return ""
     if key in ("bytes", "stored_bytes", "size"):
         return decimal(value)
-    if key == "seconds":
+    if key == "duration":
         return _duration(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 

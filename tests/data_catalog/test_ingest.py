@@ -28,7 +28,7 @@ def test_from_search_to_pixels(catalogue: Catalogue, source: TinySource) -> None
         "tiles": 2,
         "bytes": int(1.6 * (896 * 704 + 704 * 608) + 0.1 * 704 * 608),
         "stored_bytes": int(0.8 * 2 * 2 * 2 * 192**2),
-        "seconds": 1,
+        "duration": 1,
     }
     segment_id = run(catalogue, planned)
 
@@ -57,7 +57,8 @@ def test_the_layout_of_a_segment(catalogue: Catalogue, source: TinySource) -> No
     assert array.metadata.dimension_names == ("tile", "band", "y", "x")
     described = dict(array.attrs)
     assert described["bands"] == ["red", "swir16"]
-    assert (described["scale"], described["nodata"], described["resolution"]) == (1e-4, 0, 10)
+    assert (described["scale_factor"], described["_FillValue"]) == (1e-4, 0)
+    assert described["resolution"] == 10
 
     index = index_of(catalogue, segment_id)
     assert index["row"].tolist() == [TILE.block.position(TILE), TILE.block.position(TILE) + 1]
