@@ -45,7 +45,8 @@ def check_tile_size(size: int) -> int:
         raise GridError(
             f"Tile size {size} m does not fit the sensors' pixels: "
             f"use a positive multiple of {TILE_SIZE_STEP} m up to 99960 m, "
-            f"such as {min(max(round(size / TILE_SIZE_STEP), 1) * TILE_SIZE_STEP, 99_960)}."
+            f"such as {min(max(round(size / TILE_SIZE_STEP), 1) * TILE_SIZE_STEP, 99_960)}; "
+            f"the default is {DEFAULT_TILE_SIZE}."
         )
     return size
 

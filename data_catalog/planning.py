@@ -91,7 +91,7 @@ class IngestPlan:
     def summary(self) -> dict[str, int]:
         """What reading it will cost: scenes, blocks, tiles, and estimates as costs.py makes them.
 
-        ``bytes`` are fetched, ``stored_bytes`` are what the catalogue grows by; ``duration`` is in seconds.
+        ``bytes`` are fetched, by ``stored_bytes`` the catalogue grows; ``duration`` is in seconds.
         """
         tiles = sum(len(wanted) for wanted in self.blocks.values())
         fetched = fetched_bytes(self.sensor, self.bands, self.blocks)
