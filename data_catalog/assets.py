@@ -23,6 +23,7 @@ from rasterio.windows import Window
 from data_catalog.errors import ReadError
 from data_catalog.grid import Tile, Zone
 from data_catalog.rasters import DamagedError, Raster, Rasters
+from data_catalog.redaction import redacted
 from data_catalog.sensors import SceneBand
 
 Bounds = tuple[int, int, int, int]
@@ -101,7 +102,8 @@ def read_assets(windows: Sequence[AssetWindow]) -> list[NDArray[np.float32] | Re
         try:
             results.append(_on_grid(patch.result(), window))
         except ReadError as error:
-            results.append(ReadError(f"{window.scene_id}, asset {window.band.key}: {error}"))
+            told = redacted(str(error))
+            results.append(ReadError(f"{window.scene_id}, asset {window.band.key}: {told}"))
     return results
 
 
@@ -165,7 +167,6 @@ async def _patch(window: AssetWindow) -> _Patch | None:
     try:
         return await _read(await rasters.open(href, window.profile), window)
     except DamagedError:
-        # What was damaged on its way comes whole when it is asked for again.
         rasters.forget(href, window.profile)
         return await _read(await rasters.open(href, window.profile), window)
 

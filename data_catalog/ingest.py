@@ -22,6 +22,7 @@ from data_catalog.planning import IngestPlan
 from data_catalog.reading import BlockObservations, read_block
 from data_catalog.redaction import redacted
 from data_catalog.scene_table import SCENES_FILE, scenes_asset, write_scenes
+from data_catalog.segment_coordinates import write_coordinates
 from data_catalog.segments import (
     INDEX_SCHEMA,
     check_segment,
@@ -141,6 +142,7 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     credit = attribution(source_years(plan.sensor_id, index["datetime"]))
     described = zarr.open_group(folder / "pixels.zarr", mode="r+", use_consolidated=False)
     described.attrs.update({"license": plan.sensor.license, "attribution": credit})
+    write_coordinates(folder, index)
     metadata = {"license": plan.sensor.license, "attribution": credit}
     write_geoparquet(folder / "index.parquet", index, metadata, INDEX_SCHEMA)
     write_scenes(folder / SCENES_FILE, plan.scenes.values())

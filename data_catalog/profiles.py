@@ -35,8 +35,8 @@ _SIGNING = threading.Lock()
 
 def profile_of(address: str) -> str:
     """The name of a catalogue's profile, ``generic`` where it has none of its own."""
-    host = urlsplit(address).netloc
-    hosts = {urlsplit(known).netloc: name for name, known in NAMED_SOURCES.items()}
+    host = urlsplit(address).hostname
+    hosts = {urlsplit(known).hostname: name for name, known in NAMED_SOURCES.items()}
     return hosts.get(host, GENERIC)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import aiohttp
@@ -57,7 +58,7 @@ GDAL_SETTINGS: dict[str, Any] = {
 
 
 class DamagedError(ReadError):
-    """A block that came, but cannot be decoded."""
+    """What came cannot be decoded; asked for anew, it may come whole."""
 
 
 class Raster(Protocol):
@@ -216,15 +217,18 @@ class GdalRaster:
             pixels: _Pixels = file.read(1, window=window)
         return pixels
 
-    def _opened(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        # GDAL remembers a failed open as "no such file": a retry must not ask its cache.
+        uncached = {"CPL_VSIL_CURL_NON_CACHED": f"/vsicurl/{self._href.partition('?')[0]}"}
         try:
-            # GDAL remembers a failed open as "no such file": a retry must not ask its cache.
-            with rasterio.Env(
-                **GDAL_SETTINGS, CPL_VSIL_CURL_NON_CACHED=f"/vsicurl/{self._href.partition('?')[0]}"
+            with (
+                rasterio.Env(**GDAL_SETTINGS, **uncached),
+                rasterio.open(sign(self._href, self._profile)) as file,
             ):
-                return rasterio.open(sign(self._href, self._profile))
+                yield file
         except (rasterio.errors.RasterioError, SourceError) as error:
-            raise ReadError(_told(error)) from None
+            raise DamagedError(_told(error)) from None
 
 
 class _BlockCache:

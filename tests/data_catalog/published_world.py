@@ -49,11 +49,11 @@ def index(
 
 def publish_segment(catalogue: Catalogue, segment_id: str, table: gpd.GeoDataFrame) -> None:
     folder = catalogue.asset_folder(f"tiles-{SENSOR}", segment_id)
-    group = zarr.create_group(folder / "pixels.zarr")
+    group = zarr.create_group(folder / "pixels.zarr", attributes={"pixels": "reflectance"})
     side = SIZE // get_sensor(SENSOR).resolution
     shape = (len(table), len(BANDS), side, side)
     array = group.create_array("reflectance", shape=shape, dtype="uint16", chunks=(1, *shape[1:]))
-    array.attrs.update(bands=list(BANDS), scale=1e-4, nodata=0)
+    array.attrs.update(bands=list(BANDS), scale_factor=1e-4, add_offset=0.0)
     write_geoparquet(folder / "index.parquet", table, {})
     scenes = sorted({scene for scenes in table["source_scenes"] for scene in scenes})
     item = segment_item(

@@ -27,9 +27,9 @@ IDS = [tile.id for tile in PLACES]
 
 def segment(catalogue: Catalogue, pixels: np.ndarray, bands: tuple[str, ...]) -> None:
     folder = catalogue.asset_folder(f"tiles-{SENSOR}", "night")
-    group = zarr.create_group(folder / "pixels.zarr")
+    group = zarr.create_group(folder / "pixels.zarr", attributes={"pixels": "reflectance"})
     array = group.create_array("reflectance", data=pixels, chunks=(1, *pixels.shape[1:]))
-    array.attrs.update(bands=list(bands), scale=1e-4, nodata=0)
+    array.attrs.update(bands=list(bands), scale_factor=1e-4, add_offset=0.0)
     table = index(PLACES[: len(pixels)])
     write_geoparquet(folder / "index.parquet", table, {})
     item = segment_item("night", get_sensor(SENSOR), table, bands, {}, folder)

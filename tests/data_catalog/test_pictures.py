@@ -38,9 +38,9 @@ def colours_of(n):
 def catalogue(tmp_path_factory):
     catalogue = Catalogue.create(tmp_path_factory.mktemp("pictures") / "catalogue")
     folder = catalogue.asset_folder(f"tiles-{SENSOR}", "night-1")
-    group = zarr.create_group(folder / "pixels.zarr")
+    group = zarr.create_group(folder / "pixels.zarr", attributes={"pixels": "reflectance"})
     array = group.create_array("reflectance", data=colours_of(8), chunks=(1, 3, SIDE, SIDE))
-    array.attrs.update(bands=list(BANDS), scale=1e-4, nodata=0)
+    array.attrs.update(bands=list(BANDS), scale_factor=1e-4, add_offset=0.0)
     write_geoparquet(folder / "index.parquet", index(PLACES), {})
     item = segment_item("night-1", get_sensor(SENSOR), index(PLACES), BANDS, {}, folder)
     catalogue.publish(f"tiles-{SENSOR}", item)

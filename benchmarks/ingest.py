@@ -1,0 +1,323 @@
+"""How fast, how frugal and how small is an ingest over a slow line?
+
+A Sentinel-2 scene of six bands and its mask is served over HTTP on loopback with 40 ms of latency.
+rshash reads and writes adjacent tiles and scattered ones; beside it, in the same run, the same
+tiles are read, and not written, as one would by hand: a window per tile and asset with rasterio,
+and odc-stac per tile, both on 8 threads. Every figure is taken in a process of its own.
+
+Also shown: what writing costs, bytes fetched beside the blocks of the files that hold the tiles,
+threads beside speed, memory beside area, and what a second night costs with 2 % of new scenes.
+
+    python benchmarks/ingest.py --pixels 5120
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window, from_bounds
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "data_catalog"))
+
+from fault_server import Fault, fault_server  # noqa: E402
+from tiny_source import TinySource  # noqa: E402
+
+from data_catalog.byte_ranges import TRAFFIC  # noqa: E402
+from data_catalog.catalogue import Catalogue  # noqa: E402
+from data_catalog.grid import Tile, Zone  # noqa: E402
+from data_catalog.ingest import ingest_block, publish_segment, read_planned_block  # noqa: E402
+from data_catalog.planning import IngestPlan, plan_ingest  # noqa: E402
+from data_catalog.rasters import GDAL_SETTINGS  # noqa: E402
+
+LATENCY_S = 0.04
+THREADS = 8
+WORKERS = 16
+SIDE = 1920
+ZONE = Zone(32, "N")
+WEST, NORTH = 260 * SIDE, 2500 * SIDE
+BANDS = {"B02": 10, "B03": 10, "B04": 10, "B08": 10, "B11": 20, "B12": 20, "SCL": 20}
+PERIOD = "2024"
+MOMENT = datetime(2024, 6, 18, 10, 16, tzinfo=UTC)
+
+
+def ground(pixels: int, seed: int) -> NDArray[np.uint16]:
+    """Numbers that compress as those of a satellite do: to about three quarters."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(2500, 600, (pixels // 64 + 1, pixels // 64 + 1))
+    smooth = np.kron(coarse, np.ones((64, 64)))[:pixels, :pixels]
+    return np.clip(smooth + rng.normal(0, 60, smooth.shape), 1, 60000).astype(np.uint16)
+
+
+def bands_of(pixels: int) -> dict[str, tuple[NDArray[Any], int]]:
+    return {
+        key: (ground(pixels * 10 // resolution, number), resolution)
+        for number, (key, resolution) in enumerate(BANDS.items())
+        if key != "SCL"
+    }
+
+
+def clear(pixels: int) -> NDArray[np.uint8]:
+    return np.full((pixels // 2, pixels // 2), 4, np.uint8)
+
+
+class Workload:
+    """Tiles of the scene, and where it is served."""
+
+    def __init__(self, folder: Path, address: str, pixels: int, tiles: list[Tile]) -> None:
+        self.folder, self.address, self.pixels, self.tiles = folder, address, pixels, tiles
+
+    @property
+    def source(self) -> str:
+        return f"{self.address}/catalog.json"
+
+    def hrefs(self) -> dict[str, str]:
+        return {key: f"{self.address}/sentinel-2-l2a/scene/{key}.tif" for key in BANDS}
+
+    def area(self) -> str:
+        """The middles of the tiles."""
+        return " ".join("{:.6f},{:.6f}".format(*tile.centre) for tile in self.tiles)
+
+
+def adjacent(across: int) -> list[Tile]:
+    column, row = WEST // SIDE, NORTH // SIDE - 1
+    return [Tile(ZONE, column + x, row - y) for x in range(across) for y in range(across)]
+
+
+def scattered(count: int, across: int) -> list[Tile]:
+    return random.Random(0).sample(adjacent(across), count)
+
+
+def window_per_tile(work: Workload) -> dict[str, float]:
+    hrefs = work.hrefs()
+
+    def read(tile: Tile) -> None:
+        with rasterio.Env(**GDAL_SETTINGS):
+            for href in hrefs.values():
+                with rasterio.open(href) as file:
+                    file.read(1, window=from_bounds(*tile.bounds, file.transform))
+
+    return timed(work, lambda: in_threads(read, work.tiles, THREADS))
+
+
+def odc_per_tile(work: Workload) -> dict[str, float]:
+    import odc.stac
+    from odc.geo.geobox import GeoBox
+
+    odc.stac.configure_rio(cloud_defaults=True)
+    item = pystac.Item.from_file(str(work.folder / "sentinel-2-l2a/scene/scene.json"))
+    for key, href in work.hrefs().items():
+        item.assets[key].href = href
+
+    def read(tile: Tile) -> None:
+        box = GeoBox.from_bbox(tile.bounds, crs=f"EPSG:{ZONE.epsg}", resolution=10)
+        odc.stac.load([item], bands=list(BANDS), geobox=box, resampling="nearest")
+
+    return timed(work, lambda: in_threads(read, work.tiles, THREADS))
+
+
+def planned(work: Workload, folder: str) -> tuple[Catalogue, IngestPlan]:
+    catalogue = Catalogue.open_or_create(Path(folder) / "catalogue")
+    plan = plan_ingest(catalogue, work.source, "sentinel-2-l2a", work.area(), PERIOD)
+    plan.save(catalogue)
+    return catalogue, plan
+
+
+def rshash_ingest(work: Workload, workers: int = WORKERS) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue, plan = planned(work, folder)
+
+        def run() -> None:
+            in_threads(partial(ingest_block, plan.folder), plan.block_ids, workers)
+            publish_segment(catalogue, plan)
+
+        return timed(work, run) | {"bytes": TRAFFIC.received, "requests": TRAFFIC.requests}
+
+
+def rshash_read(work: Workload) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        _, plan = planned(work, folder)
+        read = partial(read_planned_block, plan)
+        return timed(work, lambda: in_threads(read, plan.block_ids, WORKERS))
+
+
+def in_threads(job: Callable[[Any], object], things: list[Any], threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(job, thing) for thing in things]:
+            future.result()
+
+
+def timed(work: Workload, job: Callable[[], object]) -> dict[str, float]:
+    before, busy = time.perf_counter(), time.process_time()
+    job()
+    seconds, busy = time.perf_counter() - before, time.process_time() - busy
+    return {
+        "tiles/s": len(work.tiles) / seconds,
+        "cores": busy / seconds,
+        "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def nights(folder: Path, scenes: int, pixels: int) -> dict[str, float]:
+    """Seconds of a first night, and of a second for which 2 % of the scenes are new."""
+    source = TinySource(folder / "nights")
+    bands, mask = bands_of(pixels), clear(pixels)
+
+    def add(number: int, days: int) -> None:
+        name, west = f"scene-{number}-{days}", WEST + number % 10 * pixels * 10
+        north = NORTH - number // 10 * pixels * 10
+        moment = MOMENT + timedelta(days=days)
+        source.sentinel_2(name, ZONE.epsg, west, north, bands, mask, moment, s2__mgrs_tile=name)
+
+    for number in range(scenes):
+        add(number, 0)
+    seconds = []
+    with fault_server(source.folder, [latency()]) as server, tempfile.TemporaryDirectory() as out:
+        catalogue = Catalogue.open_or_create(Path(out) / "catalogue")
+        for night in range(2):
+            path = source.write()
+            for file in source.folder.rglob("scene-*.json"):
+                file.write_text(
+                    file.read_text().replace(
+                        '"./', f'"{server.address}/sentinel-2-l2a/{file.stem}/'
+                    )
+                )
+            started = time.perf_counter()
+            one_night(catalogue, str(path), scenes, pixels)
+            seconds.append(time.perf_counter() - started)
+            for number in range(0, scenes, 50):
+                add(number, night + 1)
+    return {"first": seconds[0], "second": seconds[1]}
+
+
+def one_night(catalogue: Catalogue, source: str, scenes: int, pixels: int) -> None:
+    across = pixels * 10 // SIDE
+    tiles = [
+        Tile(ZONE, WEST // SIDE + n % 10 * across + x, NORTH // SIDE - 1 - n // 10 * across - y)
+        for n in range(scenes)
+        for x in range(across)
+        for y in range(across)
+    ]
+    work = Workload(Path(), "", pixels, tiles)
+    plan = plan_ingest(catalogue, source, "sentinel-2-l2a", work.area(), PERIOD)
+    plan.save(catalogue)
+    in_threads(partial(ingest_block, plan.folder), plan.block_ids, WORKERS)
+    publish_segment(catalogue, plan)
+
+
+def bytes_of_blocks(work: Workload) -> int:
+    """Compressed bytes of the files' own blocks that hold the tiles, each counted once."""
+    total = 0
+    for key in BANDS:
+        with rasterio.open(work.folder / f"sentinel-2-l2a/scene/{key}.tif") as file:
+            high, wide = file.block_shapes[0]
+            blocks = set()
+            for tile in work.tiles:
+                window = from_bounds(*tile.bounds, file.transform).round_offsets().round_lengths()
+                blocks |= set(blocks_in(window, wide, high))
+            tags = [file.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=1) for x, y in blocks]
+            total += sum(map(int, tags))
+    return total
+
+
+def blocks_in(window: Window, wide: int, high: int) -> list[tuple[int, int]]:
+    rows, columns = window.toslices()
+    return [
+        (x, y)
+        for y in range(rows.start // high, -(-rows.stop // high))
+        for x in range(columns.start // wide, -(-columns.stop // wide))
+    ]
+
+
+def latency() -> Fault:
+    return Fault("*.tif", "latency", at_most=None, seconds=LATENCY_S)
+
+
+def apart(job: Callable[..., dict[str, float]], *given: Any) -> dict[str, float]:
+    """The result of a job that runs in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(job, *given).result()
+
+
+def best_of(rounds: int, job: Callable[..., dict[str, float]], *given: Any) -> dict[str, float]:
+    return max((apart(job, *given) for _ in range(rounds)), key=lambda found: found["tiles/s"])
+
+
+def compare(work: Workload, title: str, rounds: int) -> dict[str, Any]:
+    methods: dict[str, Callable[[Workload], dict[str, float]]] = {
+        "rshash, read and written": rshash_ingest,
+        "rshash, read only": rshash_read,
+        "window per tile, 8 threads": window_per_tile,
+        "odc-stac per tile, 8 threads": odc_per_tile,
+    }
+    found = {name: best_of(rounds, method, work) for name, method in methods.items()}
+    ours, needed = found["rshash, read and written"], bytes_of_blocks(work)
+    print(f"\n{title}: {len(work.tiles)} tiles of {len(BANDS)} assets, {LATENCY_S * 1e3:.0f} ms")
+    print(f"{'':32}{'tiles/s':>10}{'cores':>8}{'rshash is':>12}")
+    for name, row in found.items():
+        ratio = ours["tiles/s"] / row["tiles/s"]
+        print(f"{name:32}{row['tiles/s']:>10.1f}{row['cores']:>8.2f}{ratio:>11.2f}x")
+    print(
+        f"{ours['bytes'] / 1e6:.1f} MB in {ours['requests']:.0f} requests: "
+        f"{ours['bytes'] / needed:.3f} of the blocks that hold the tiles"
+    )
+    return found | {"bytes ratio": ours["bytes"] / needed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--pixels", type=int, default=5120, help="across the scene")
+    parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    across = options.pixels * 10 // SIDE
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        source = TinySource(folder / "scene")
+        bands = bands_of(options.pixels)
+        source.sentinel_2("scene", ZONE.epsg, WEST, NORTH, bands, clear(options.pixels), MOMENT)
+        source.write()
+        with fault_server(source.folder, [latency()]) as server:
+            new = partial(Workload, source.folder, server.address, options.pixels)
+            for title, tiles in {
+                "adjacent": adjacent(min(12, across)),
+                "scattered": scattered(min(64, across**2 // 4), across),
+            }.items():
+                figures[title] = compare(new(tiles), title, options.rounds)
+            print(f"\n{'threads':>10}{'tiles/s':>10}{'cores':>8}")
+            for workers in (1, 2, 4, 8, 16):
+                row = best_of(options.rounds, rshash_ingest, new(adjacent(across)), workers)
+                figures[f"{workers} threads"] = row
+                print(f"{workers:>10}{row['tiles/s']:>10.1f}{row['cores']:>8.2f}")
+            print(f"\n{'tiles':>10}{'peak MiB':>10}")
+            for size in (across // 4, across // 2, across):
+                row = apart(rshash_ingest, new(adjacent(size)))
+                figures[f"memory of {size**2} tiles"] = row
+                print(f"{size**2:>10}{row['peak MiB']:>10.0f}")
+        figures["nights"] = night = apart(nights, folder, 50, 1536)
+    share = night["second"] / night["first"]
+    print(f"\nfirst night {night['first']:.2f} s, second {night['second']:.2f} s: {share:.1%}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
