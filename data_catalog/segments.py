@@ -28,6 +28,13 @@ from data_catalog.sensors import Sensor
 BLOCK_ROWS = BLOCK_TILES**2
 """Rows of the array that one block takes: one shard."""
 
+_ENCODING = {
+    # A sparse shard is encoded ten times as fast as by zarr's own pipeline, a full one twice.
+    "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
+    # Several would write the tiles of a shard in another order every time.
+    "threading.max_workers": 1,
+}
+
 INDEX_SCHEMA = pa.schema(
     [
         ("tile_id", pa.string()),
@@ -114,8 +121,14 @@ def write_block(
     """Writes a block's 64 tiles as one shard, durably.
 
     One writer must own the whole shard: writers of parts of one lose each other's tiles.
+
+    Raises:
+        OSError: The disk is full, say.
     """
-    array[BLOCK_ROWS * number : BLOCK_ROWS * (number + 1)] = pixels
+    try:
+        array[BLOCK_ROWS * number : BLOCK_ROWS * (number + 1)] = pixels
+    except RuntimeError as error:  # zarrs's way to tell what the system says
+        raise OSError(str(error)) from None
     shard = folder / "pixels.zarr" / array.basename / "c" / str(number)
     if shard.exists():  # a block without any pixel has none
         stac.sync_tree(shard)
@@ -179,8 +192,7 @@ def check_segment(folder: Path, index: pd.DataFrame) -> None:
 
 
 def _opened(path: Path, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
-    # A sparse shard is encoded ten times as fast as by zarr's own pipeline, a full one twice.
-    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+    with zarr.config.set(_ENCODING):
         return pixels_of(zarr.open_group(path, mode=mode, use_consolidated=False))
 
 
