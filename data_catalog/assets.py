@@ -6,7 +6,8 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -83,28 +84,26 @@ class _Patch:
     copied: bool
 
 
-def read_assets(windows: Sequence[AssetWindow]) -> list[NDArray[np.float32] | ReadError]:
+def read_assets(windows: Sequence[AssetWindow]) -> Iterator[NDArray[Any] | ReadError]:
     """Reads parts of assets, all at once.
 
-    Where an asset lies on the same pixel grid its numbers are copied, else they are resampled. What
-    lies beyond its edges is nodata, or NaN where it has no nodata.
+    Where an asset lies on the same pixel grid its numbers are copied, else they are resampled, as
+    float32. What lies beyond its edges is nodata, or NaN where it has no nodata.
 
     Args:
         windows: What to read.
 
-    Returns:
-        For each window its numbers, float32 ``(y, x)`` with the northernmost row first, or, if they
-        cannot be read after all retries, the error that names scene, asset and cause.
+    Yields:
+        For each window its numbers ``(y, x)`` with the northernmost row first, or, if they cannot
+        be read after all retries, the error that names scene, asset and cause.
     """
-    found = [_RUNNER.submit(_patch(window)) for window in windows]
-    results: list[NDArray[np.float32] | ReadError] = []
-    for window, patch in zip(windows, found, strict=True):
+    under_way = deque(_RUNNER.submit(_patch(window)) for window in windows)
+    for window in windows:
         try:
-            results.append(_on_grid(patch.result(), window))
+            yield _on_grid(under_way.popleft().result(), window)
         except ReadError as error:
             told = redacted(str(error))
-            results.append(ReadError(f"{window.scene_id}, asset {window.band.key}: {told}"))
-    return results
+            yield ReadError(f"{window.scene_id}, asset {window.band.key}: {told}")
 
 
 def rectangles(tiles: Iterable[Tile]) -> list[list[Tile]]:
@@ -187,7 +186,9 @@ async def _read(raster: Raster, window: AssetWindow) -> _Patch | None:
     return _Patch(pixels, raster.crs, corner, offset is not None)
 
 
-def _on_grid(patch: _Patch | None, window: AssetWindow) -> NDArray[np.float32]:
+def _on_grid(patch: _Patch | None, window: AssetWindow) -> NDArray[Any]:
+    if patch is not None and patch.copied and patch.pixels.shape == window.shape:
+        return patch.pixels
     nodata = window.band.nodata
     pixels = np.full(window.shape, np.nan if nodata is None else nodata, np.float32)
     if patch is None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -94,6 +95,12 @@ class RangeReader:
     _signed: tuple[float, str] | None = field(default=None, repr=False)
     _refused: str | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        # aiohttp finds proxies too, but looks at the disk for passwords at every request.
+        parts = urlsplit(self.href)
+        bypassed = not parts.hostname or proxy_bypass(parts.hostname)
+        self._proxy = None if bypassed else getproxies().get(parts.scheme)
+
     async def read_head(self, length: int) -> bytes:
         """The file's first bytes, which are remembered."""
         self._head = await self.get_range_async("", start=0, end=length)
@@ -159,7 +166,7 @@ class RangeReader:
         TRAFFIC.requests += 1
         try:
             url = URL(address, encoded=True)
-            async with self.session.get(url, headers=headers) as response:
+            async with self.session.get(url, headers=headers, proxy=self._proxy) as response:
                 _check_status(response)
                 body = await response.read()
         except _RefusedError:

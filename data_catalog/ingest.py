@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import write_geoparquet
-from data_catalog.grid import footprints, parse_tile_id
+from data_catalog.grid import BLOCK_TILES, footprints, parse_tile_id
 from data_catalog.licences import attribution, source_years
+from data_catalog.memory import Room, keep_freed_memory
 from data_catalog.planning import IngestPlan
 from data_catalog.reading import BlockObservations, read_block
 from data_catalog.redaction import redacted
@@ -35,6 +38,14 @@ from data_catalog.segments import (
     write_part,
 )
 from data_catalog.stac_items import segment_item
+
+WORKERS = 16
+"""Threads that read blocks at once, where blocks have few tiles."""
+
+_ROOM = Room(4 * BLOCK_TILES**2)
+
+# Of use only to threads that begin later.
+keep_freed_memory()
 
 
 @dataclass(frozen=True)
@@ -75,9 +86,20 @@ def ingest_block(plan_folder: Path | str, block_id: str) -> BlockReport:
         began = time.monotonic()
         seconds = 0.0
         if not part.exists():
-            _write(plan, block_id)
+            with in_flight(plan, block_id):
+                _write(plan, block_id)
             seconds = time.monotonic() - began
         return _report(part, seconds)
+
+
+@contextmanager
+def in_flight(plan: IngestPlan, block_id: str) -> Iterator[None]:
+    """Waits until a block can be worked on, and holds its share of memory while it is.
+
+    Of full blocks four are worked on at once: more come no faster, and take 100 MiB each.
+    """
+    with _ROOM.taking(len(plan.blocks[block_id])):
+        yield
 
 
 def read_planned_block(plan: IngestPlan, block_id: str) -> BlockObservations:

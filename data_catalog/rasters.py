@@ -123,9 +123,7 @@ class Rasters:
             return await asyncio.to_thread(GdalRaster, href, profile)
         if self._session is None and is_remote(href):
             connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=TIMEOUT, trust_env=True
-            )
+            self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
         reader = RangeReader(href, profile, self._session if is_remote(href) else None)
         head = await reader.read_head(HEADER_BYTES)
         if head[:4] not in _TIFF_SIGNATURES:

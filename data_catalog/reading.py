@@ -5,9 +5,10 @@ Masks come first: they are small, and they decide which bands have to be read at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pystac
@@ -113,11 +114,14 @@ def read_block(
         chosen = {t: c for t, c in best.items() if c and c.clear_fraction >= minimum_clear}
         for tile in set(waiting) - set(chosen):
             result.tiles.append(_invalid(tile, best[tile], candidates[tile], result.failures))
-        pixels = reader.tiles(chosen)
-        for tile, found in pixels.items():
-            result.pixels[block.position(tile)] = found
-            result.tiles.append(_valid(tile, chosen[tile], candidates[tile], result))
-        waiting = [tile for tile in chosen if tile not in pixels]
+        reader.read(chosen, result.pixels)
+        waiting = []
+        for tile, choice in chosen.items():
+            if any(scene.id in result.failures for scene in choice.scenes):
+                result.pixels[block.position(tile)] = 0
+                waiting.append(tile)
+            else:
+                result.tiles.append(_valid(tile, choice, candidates[tile], result))
     result.tiles.sort(key=lambda observation: observation.tile)
     return result
 
@@ -151,31 +155,31 @@ class _BlockReader:
         """Masks by scene ID and tile, of the scenes whose mask can be read."""
         mask = self._sensor.mask
         if mask is None:
-            numbers = self._layers(_tiles_of(candidates), self._bands[:1])
-            observed = {(scene_id, t): n > 0 for (scene_id, _, t), n in numbers.items()}
-            return {key: _Mask(seen, seen) for key, seen in observed.items()}
-        numbers = self._layers(_tiles_of(candidates), [_MASK])
+            layers = self._layers(_tiles_of(candidates), self._bands[:1])
+            seen = {(scene_id, tile): numbers > 0 for scene_id, _, tile, numbers in layers}
+            return {key: _Mask(observed, observed) for key, observed in seen.items()}
+        layers = self._layers(_tiles_of(candidates), [_MASK])
         return {
             (scene_id, tile): _Mask(values != mask.nodata, mask.clear(values))
-            for (scene_id, _, tile), values in numbers.items()
+            for scene_id, _, tile, values in layers
         }
 
-    def tiles(self, choices: dict[Tile, _Choice]) -> dict[Tile, NDArray[np.uint16]]:
-        """Pixels ``(band, y, x)`` of tiles; without those whose scenes fail."""
-        scenes = {tile: choice.scenes for tile, choice in choices.items()}
-        layers = self._layers(_tiles_of(scenes), self._bands)
-        return {
-            tile: np.stack(
-                [_filled([layers[s.id, band, tile] for s in scenes[tile]]) for band in self._bands]
-            )
-            for tile in choices
-            if not any(scene.id in self._failures for scene in scenes[tile])
-        }
+    def read(self, choices: dict[Tile, _Choice], pixels: NDArray[np.uint16]) -> None:
+        """Reads tiles into the pixels ``(64, band, y, x)`` of their block, scene upon scene."""
+        places = {band: number for number, band in enumerate(self._bands)}
+        for rank in range(max((len(choice.scenes) for choice in choices.values()), default=0)):
+            scenes = {t: c.scenes[rank : rank + 1] for t, c in choices.items()}
+            for _, band, tile, numbers in self._layers(_tiles_of(scenes), self._bands):
+                place = pixels[tile.block.position(tile), places[band]]
+                if rank == 0:
+                    place[:] = numbers
+                else:
+                    np.copyto(place, numbers, where=place == 0)
 
     def _layers(
         self, tiles_of: list[tuple[pystac.Item, list[Tile]]], bands: Iterable[str]
-    ) -> dict[tuple[str, str, Tile], NDArray[np.uint16]]:
-        """Numbers as they are stored, by scene ID, band (or the mask) and tile."""
+    ) -> Iterator[tuple[str, str, Tile, NDArray[np.uint16]]]:
+        """Scene ID, band (or the mask), tile and its numbers as they are stored."""
         jobs = []
         for scene, tiles in tiles_of:
             try:
@@ -190,7 +194,6 @@ class _BlockReader:
                         scene.id, asset, self._profile, self._zone, bounds, native, how
                     )
                     jobs.append((scene.id, band, group, window))
-        layers = {}
         found = read_assets([window for *_, window in jobs])
         for (scene_id, band, group, window), numbers in zip(jobs, found, strict=True):
             if isinstance(numbers, ReadError):
@@ -199,8 +202,7 @@ class _BlockReader:
             stored = self._stored(numbers, band, window)
             for tile in group:
                 place = window_of(tile.bounds, window.bounds, self._resolution_of(band))
-                layers[scene_id, band, tile] = stored[place]
-        return layers
+                yield scene_id, band, tile, stored[place]
 
     def _resolved(self, scene: pystac.Item, band: str) -> tuple[str, SceneBand, int, str]:
         sensor = self._sensor
@@ -210,11 +212,9 @@ class _BlockReader:
         asset = resolve_band(scene, sensor, band)
         return band, asset, sensor.bands[band].resolution, sensor.resampling
 
-    def _stored(
-        self, numbers: NDArray[np.float32], band: str, window: AssetWindow
-    ) -> NDArray[np.uint16]:
+    def _stored(self, numbers: NDArray[Any], band: str, window: AssetWindow) -> NDArray[np.uint16]:
         if band == _MASK:
-            return numbers.astype(np.uint16)
+            return numbers.astype(np.uint16, copy=False)
         stored = harmonise(numbers, window.band, self._sensor)
         times = window.resolution // self._sensor.resolution
         return stored.repeat(times, 0).repeat(times, 1) if times > 1 else stored
@@ -299,10 +299,3 @@ def _invalid(
     considered = [scene.id for scene in scenes if scene.id not in failures]
     fraction = best.clear_fraction if best else 0.0
     return TileObservation(tile, "invalid", reason, None, fraction, [], considered)
-
-
-def _filled(layers: list[NDArray[np.uint16]]) -> NDArray[np.uint16]:
-    filled = layers[0].copy()
-    for layer in layers[1:]:
-        np.copyto(filled, layer, where=filled == 0)
-    return filled

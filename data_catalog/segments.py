@@ -216,7 +216,7 @@ def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_
         shards=(BLOCK_ROWS, len(names), side, side),
         dtype="uint16",
         fill_value=0,
-        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=2),
+        compressors=BloscCodec(cname="lz4", clevel=9, shuffle="bitshuffle", typesize=2),
         dimension_names=("tile", "band", "y", "x"),
         attributes={
             "bands": names,

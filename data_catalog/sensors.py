@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,12 +56,18 @@ class Mask:
     unclear_classes: tuple[int, ...] = ()
     unclear_bits: tuple[int, ...] = ()
 
-    def clear(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+    def clear(self, values: NDArray[np.uint16]) -> NDArray[np.bool_]:
         """Which mask values are clear ground."""
-        unclear = np.isin(values, self.unclear_classes) | (values == self.nodata)
-        for bit in self.unclear_bits:
-            unclear |= (values >> bit) & 1 == 1
-        return ~unclear
+        return _clear_values(self)[values]
+
+
+@cache
+def _clear_values(mask: Mask) -> NDArray[Any]:
+    values = np.arange(2**16)
+    unclear = np.isin(values, mask.unclear_classes) | (values == mask.nodata)
+    for bit in mask.unclear_bits:
+        unclear |= (values >> bit) & 1 == 1
+    return ~unclear
 
 
 @pydantic.with_config(extra="forbid")

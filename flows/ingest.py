@@ -15,15 +15,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from data_catalog.catalogue import Catalogue
 from data_catalog.costs import check_room
 from data_catalog.errors import CatalogueError, SourceError
-from data_catalog.ingest import ingest_block, publish_segment
+from data_catalog.ingest import WORKERS, ingest_block, publish_segment
 from data_catalog.planning import IngestPlan, is_finished, plan_ingest
 from flows.artifacts import show_table
 from flows.checks import check_ingest
 from flows.parameters import IngestFlowParameters
 from flows.progress import Progress
-
-READERS = 4
-"""Threads that read blocks at once; each keeps several requests in flight."""
 
 ESTIMATES = ("bytes", "stored_bytes", "duration")
 """What only a plan tells."""
@@ -79,7 +76,7 @@ def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
 
 
-@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=READERS))  # type: ignore[arg-type]
+@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS))  # type: ignore[arg-type]
 def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     """Fetches new imagery of an area as co-registered tiles.
 
