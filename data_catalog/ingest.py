@@ -109,7 +109,9 @@ def read_planned_block(plan: IngestPlan, block_id: str) -> BlockObservations:
         for tile_id, scene_ids in plan.blocks[block_id].items()
     }
     block = next(iter(wanted)).block
-    return read_block(block, wanted, plan.sensor, plan.bands, plan.profile, plan.minimum_clear)
+    return read_block(
+        block, wanted, plan.sensor, plan.bands, plan.profile, plan.minimum_clear, plan.composite
+    )
 
 
 def publish_segment(catalogue: Catalogue, plan: IngestPlan) -> str:
@@ -169,7 +171,13 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     write_geoparquet(folder / "index.parquet", index, metadata, INDEX_SCHEMA)
     write_scenes(folder / SCENES_FILE, plan.scenes.values())
     item = segment_item(
-        plan.segment_id, plan.sensor, index, plan.bands, _addresses(plan, index), folder
+        plan.segment_id,
+        plan.sensor,
+        index,
+        plan.bands,
+        _addresses(plan, index),
+        folder,
+        plan.composite,
     )
     item.add_asset("scenes", scenes_asset(folder / SCENES_FILE))
     for leftover in (folder / ".lock", *folder.rglob("*.partial")):  # Zarr's, of a killed run

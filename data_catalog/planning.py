@@ -19,13 +19,14 @@ from data_catalog.costs import fetched_bytes, seconds_for, stored_bytes
 from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.grid import DEFAULT_TILE_SIZE, Tile, blocks_of, tiles_covering
 from data_catalog.nearby_scenes import told_instead
-from data_catalog.reading import NOT_OBSERVED
+from data_catalog.reading import NOT_OBSERVED, Composite
 from data_catalog.redaction import redacted, redacted_record
 from data_catalog.scenes import newest_processing, pass_of, scene_datetime, scenes_over
 from data_catalog.search_areas import ground_of
 from data_catalog.segments import (
     collection_of,
     published_bands,
+    published_composite,
     segment_index,
 )
 from data_catalog.sensors import Sensor, get_sensor
@@ -49,6 +50,7 @@ class IngestPlan:
         tile_size: Metres on a side.
         bands: Canonical names, in order.
         minimum_clear: Clear fraction below which a tile is invalid.
+        composite: As :func:`~data_catalog.reading.read_block` takes it.
         blocks: IDs of the scenes that may see a tile, by block ID and tile ID.
         scenes: The scenes' STAC items by ID, unsigned.
     """
@@ -60,6 +62,7 @@ class IngestPlan:
     tile_size: int
     bands: tuple[str, ...]
     minimum_clear: float
+    composite: Composite
     blocks: dict[str, dict[str, list[str]]]
     scenes: dict[str, dict[str, Any]]
 
@@ -168,6 +171,7 @@ def plan_ingest(
     tile_size: int = DEFAULT_TILE_SIZE,
     bands: list[str] | None = None,
     minimum_clear: float = 0.6,
+    composite: Composite = "best",
 ) -> IngestPlan:
     """Searches for scenes and plans what of them is to be read; writes nothing.
 
@@ -184,6 +188,8 @@ def plan_ingest(
         tile_size: Metres on a side, a multiple of 60.
         bands: Canonical names; None for the sensor's default bands.
         minimum_clear: Clear fraction below which a tile is invalid.
+        composite: As :func:`~data_catalog.reading.read_block` takes it. Of a median the scenes that
+            were considered before are read again where there is a new one.
 
     Returns:
         The plan, empty if all there is has been considered before.
@@ -201,7 +207,7 @@ def plan_ingest(
     ground = ground_of(tiles)
     origin = open_source(source)
     scenes = newest_processing(origin.search(known, ground, interval))
-    done = _considered(catalogue, known, names, minimum_clear)
+    done = _considered(catalogue, known, names, minimum_clear, composite)
     candidates = scenes_over(tiles, scenes)
     if not candidates and not any(tile.id in done for tile in tiles):
         between = interval.replace(".999999", "").replace("/", " and ")
@@ -210,7 +216,9 @@ def plan_ingest(
             f"between {between}: check the area and the period."
             f"{told_instead(origin, known, ground, interval)}"
         )
-    wanted = _unread(candidates, done, {scene.id: pass_of(scene) for scene in scenes})
+    # What is new of a median is all of it.
+    together = {scene.id: pass_of(scene) if composite == "best" else "" for scene in scenes}
+    wanted = _unread(candidates, done, together)
     blocks = {
         block.id: {tile.id: wanted[tile] for tile in members}
         for block, members in blocks_of(list(wanted)).items()
@@ -218,7 +226,7 @@ def plan_ingest(
     groups = _grouped(blocks)
     used = {scene_id for group in groups[1] for scene_id in group}
     chosen = [scene for scene in scenes if scene.id in used]
-    content = [known.id, names, tile_size, minimum_clear, *groups]
+    content = [known.id, names, tile_size, minimum_clear, composite, *groups]
     return IngestPlan(
         _segment_id(chosen, [*content, catalogue.item_ids(collection_of(known.id))]),
         str(catalogue.root),
@@ -227,17 +235,22 @@ def plan_ingest(
         tile_size,
         names,
         minimum_clear,
+        composite,
         blocks,
         {scene.id: scene.to_dict(transform_hrefs=False) for scene in chosen},
     )
 
 
 def _considered(
-    catalogue: Catalogue, sensor: Sensor, bands: tuple[str, ...], minimum_clear: float
+    catalogue: Catalogue,
+    sensor: Sensor,
+    bands: tuple[str, ...],
+    minimum_clear: float,
+    composite: Composite,
 ) -> dict[str, set[str]]:
     done: dict[str, set[str]] = {}
     for item in catalogue.items(collection_of(sensor.id)):
-        if not published_bands(item).issuperset(bands):
+        if not published_bands(item).issuperset(bands) or published_composite(item) != composite:
             continue
         index = segment_index(catalogue, item)
         # What was too cloudy for an earlier, stricter run gets a second chance.

@@ -18,7 +18,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from async_tiff import TIFF, ImageFileDirectory
-from async_tiff.enums import PlanarConfiguration
+from async_tiff.enums import Compression, PlanarConfiguration, SampleFormat
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.windows import Window
@@ -42,6 +42,17 @@ _Pixels = NDArray[Any]
 _USER_DEFINED = 32767
 _PIXEL_IS_POINT = 2
 _TIFF_SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+# What async-tiff decodes to the numbers that GDAL does; of others it is wrong without a word.
+_COMPRESSIONS = {
+    Compression.Uncompressed,
+    Compression.LZW,
+    Compression.Deflate,
+    Compression.OldDeflate,
+    Compression.ZSTD,
+}
+_KINDS = {SampleFormat.Uint: "u", SampleFormat.Int: "i", SampleFormat.Float: "f"}
+_DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
 
 GDAL_SETTINGS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -138,7 +149,7 @@ class Rasters:
 
 
 class _UnsuitedError(Exception):
-    """A TIFF that is not tiled, or tells its place in a way of its own."""
+    """A TIFF that is not tiled, or tells its place or its numbers in a way of its own."""
 
 
 class TiledTiff:
@@ -149,7 +160,7 @@ class TiledTiff:
         self._href, self._tiff, self._ifd, self._blocks = href, tiff, ifd, blocks
         if ifd.tile_width is None or ifd.tile_height is None:
             raise _UnsuitedError
-        self._side = ifd.tile_width, ifd.tile_height
+        self._side, self._dtype = (ifd.tile_width, ifd.tile_height), _dtype(ifd)
         self.crs, self.transform = _projection(ifd), _transform(ifd)
         self.width, self.height = ifd.image_width, ifd.image_height
         self.nodata = _nodata(ifd)
@@ -164,9 +175,8 @@ class TiledTiff:
             for x in range(columns.start // wide, -(-columns.stop // wide))
         ]
         blocks = await self._blocks.get(self._href, places, self._fetch)
-        dtype = next((block.dtype for block in blocks if block is not None), np.dtype(np.uint8))
-        fill = 0 if self.nodata is None else self.nodata
-        pixels = np.full((rows.stop - rows.start, columns.stop - columns.start), fill, dtype)
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        pixels = np.full(shape, _fill(self.nodata, self._dtype), self._dtype)
         for (x, y), block in zip(places, blocks, strict=True):
             if block is not None:
                 _paste(pixels, (rows.start, columns.start), block, (y * high, x * wide))
@@ -187,12 +197,10 @@ class TiledTiff:
         found = dict(zip(kept, map(self._first_band, decoded), strict=True))
         return [found.get(place) for place in places]  # a sparse file leaves blocks out
 
-    def _first_band(self, block: Any) -> _Pixels:
+    @staticmethod
+    def _first_band(block: Any) -> _Pixels:
         pixels = np.asarray(block)
-        if pixels.ndim == 2:
-            return pixels
-        chunky = self._ifd.planar_configuration == PlanarConfiguration.Chunky
-        return np.ascontiguousarray(pixels[:, :, 0] if chunky else pixels[0])
+        return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, 0])
 
 
 class GdalRaster:
@@ -203,6 +211,8 @@ class GdalRaster:
         with self._opened() as file:
             if file.crs is None:
                 raise ReadError("it does not tell its projection")
+            if file.transform == Affine.identity():
+                raise ReadError("it does not tell where it lies")
             self.crs, self.transform = file.crs, file.transform
             self.width, self.height, self.nodata = file.width, file.height, file.nodata
 
@@ -295,6 +305,23 @@ def _paste(
         inside.append(slice(begin - first, end - first))
         outside.append(slice(begin - start, end - start))
     pixels[tuple(inside)] = block[tuple(outside)]
+
+
+def _dtype(ifd: ImageFileDirectory) -> np.dtype[Any]:
+    kind, bits = _KINDS.get(ifd.sample_format[0]), ifd.bits_per_sample[0]
+    name = f"{kind}{bits / 8:g}"
+    planar = ifd.planar_configuration == PlanarConfiguration.Planar and ifd.samples_per_pixel > 1
+    if planar or name not in _DTYPES or ifd.compression not in _COMPRESSIONS:
+        raise _UnsuitedError
+    return np.dtype(name)
+
+
+def _fill(nodata: float | None, dtype: np.dtype[Any]) -> float:
+    """The number that stands in a block that the file leaves out."""
+    if nodata is None or dtype.kind == "f":
+        return nodata or 0.0
+    limits = np.iinfo(dtype)
+    return nodata if limits.min <= nodata <= limits.max else 0.0
 
 
 def _projection(ifd: ImageFileDirectory) -> CRS:

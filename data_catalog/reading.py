@@ -1,27 +1,28 @@
-"""Reading a block: which scene every tile is taken from, and its pixels as reflectance.
+"""Reading a block: which scenes every tile is taken from, and its pixels as they are stored.
 
 Masks come first: they are small, and they decide which bands have to be read at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Literal
 
 import numpy as np
 import pystac
 from numpy.typing import NDArray
 
-from data_catalog.assets import AssetWindow, read_assets, rectangles, union_of, window_of
-from data_catalog.errors import ReadError, SensorError
-from data_catalog.grid import BLOCK_TILES, Block, Tile, Zone
-from data_catalog.harmonise import harmonise
-from data_catalog.scenes import pass_of, scene_datetime, scene_epsg
-from data_catalog.sensors import SceneBand, Sensor, resolve_band, resolve_mask
+from data_catalog.block_reader import BlockReader, Masks, PassOverTile, passes_over
+from data_catalog.grid import BLOCK_TILES, Block, Tile
+from data_catalog.sensors import Sensor
 
-_MASK = "mask"
+Composite = Literal["best", "median"]
+
+MEDIAN_TILES = 8
+"""Tiles whose passes are in memory at once."""
 
 NOT_OBSERVED = "not observed"
 """How the reason starts of a tile that no scene has pixels of."""
@@ -68,20 +69,6 @@ class BlockObservations:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """The scenes of one pass that a tile would be taken from, in the order of filling."""
-
-    pass_id: str
-    scenes: tuple[pystac.Item, ...]
-    clear_fraction: float
-
-    @property
-    def moment(self) -> datetime:
-        """When the newest scene was taken: a mosaic is never older than a part of it."""
-        return max(scene_datetime(scene) for scene in self.scenes)
-
-
 def read_block(
     block: Block,
     candidates: dict[Tile, list[pystac.Item]],
@@ -89,8 +76,9 @@ def read_block(
     bands: tuple[str, ...],
     profile: str,
     minimum_clear: float,
+    composite: Composite = "best",
 ) -> BlockObservations:
-    """Reads a block's tiles, each from the pass with the largest clear fraction.
+    """Reads a block's tiles.
 
     A scene that cannot be read is passed over and named in ``failures``; a tile that is left
     without enough clear ground for that reason is ``invalid`` with scene, asset and cause.
@@ -102,200 +90,165 @@ def read_block(
         bands: Canonical names, in the order of the result.
         profile: Of the source catalogue.
         minimum_clear: Clear fraction below which a tile is invalid.
+        composite: ``best`` takes every tile from the pass with the largest clear fraction, of equal
+            ones the newest; ``median`` takes every pixel's median over the passes that saw it
+            clear, and the clear fraction is the share of pixels that any of them did.
     """
     side = block.size // sensor.resolution
     shape = (BLOCK_TILES**2, len(bands), side, side)
     result = BlockObservations(block, np.zeros(shape, np.uint16))
-    reader = _BlockReader(block.zone, sensor, bands, profile, result.failures)
+    reader = BlockReader(block.zone, sensor, bands, profile, result.failures)
     masks = reader.masks(candidates)
-    waiting = list(candidates)
-    while waiting:
-        best = {tile: _best(tile, candidates[tile], masks, result.failures) for tile in waiting}
-        chosen = {t: c for t, c in best.items() if c and c.clear_fraction >= minimum_clear}
-        for tile in set(waiting) - set(chosen):
-            result.tiles.append(_invalid(tile, best[tile], candidates[tile], result.failures))
-        reader.read(chosen, result.pixels)
-        waiting = []
-        for tile, choice in chosen.items():
-            if any(scene.id in result.failures for scene in choice.scenes):
-                result.pixels[block.position(tile)] = 0
-                waiting.append(tile)
-            else:
-                result.tiles.append(_valid(tile, choice, candidates[tile], result))
+    if composite == "best":
+        _read_best(reader, candidates, masks, minimum_clear, result)
+    else:
+        for tiles in _in_groups(candidates, MEDIAN_TILES):
+            some = {tile: candidates[tile] for tile in tiles}
+            _read_median(reader, some, masks, minimum_clear, result)
     result.tiles.sort(key=lambda observation: observation.tile)
     return result
 
 
-@dataclass(frozen=True)
-class _Mask:
-    """A scene's mask over a tile: which pixels it observed, and which of them are clear."""
-
-    observed: NDArray[np.bool_]
-    clear: NDArray[np.bool_]
-
-
-_Masks = dict[tuple[str, Tile], _Mask]
-
-
-class _BlockReader:
-    """Reads scenes' assets over tiles; remembers what fails."""
-
-    def __init__(
-        self,
-        zone: Zone,
-        sensor: Sensor,
-        bands: tuple[str, ...],
-        profile: str,
-        failures: dict[str, str],
-    ) -> None:
-        self._zone, self._sensor, self._bands, self._profile = zone, sensor, bands, profile
-        self._failures = failures
-
-    def masks(self, candidates: dict[Tile, list[pystac.Item]]) -> _Masks:
-        """Masks by scene ID and tile, of the scenes whose mask can be read."""
-        mask = self._sensor.mask
-        if mask is None:
-            layers = self._layers(_tiles_of(candidates), self._bands[:1])
-            seen = {(scene_id, tile): numbers > 0 for scene_id, _, tile, numbers in layers}
-            return {key: _Mask(observed, observed) for key, observed in seen.items()}
-        layers = self._layers(_tiles_of(candidates), [_MASK])
-        return {
-            (scene_id, tile): _Mask(values != mask.nodata, mask.clear(values))
-            for scene_id, _, tile, values in layers
-        }
-
-    def read(self, choices: dict[Tile, _Choice], pixels: NDArray[np.uint16]) -> None:
-        """Reads tiles into the pixels ``(64, band, y, x)`` of their block, scene upon scene."""
-        places = {band: number for number, band in enumerate(self._bands)}
-        for rank in range(max((len(choice.scenes) for choice in choices.values()), default=0)):
-            scenes = {t: c.scenes[rank : rank + 1] for t, c in choices.items()}
-            for _, band, tile, numbers in self._layers(_tiles_of(scenes), self._bands):
-                place = pixels[tile.block.position(tile), places[band]]
-                if rank == 0:
-                    place[:] = numbers
-                else:
-                    np.copyto(place, numbers, where=place == 0)
-
-    def _layers(
-        self, tiles_of: list[tuple[pystac.Item, list[Tile]]], bands: Iterable[str]
-    ) -> Iterator[tuple[str, str, Tile, NDArray[np.uint16]]]:
-        """Scene ID, band (or the mask), tile and its numbers as they are stored."""
-        jobs = []
-        for scene, tiles in tiles_of:
-            try:
-                resolved = [self._resolved(scene, band) for band in bands]
-            except SensorError as error:
-                self._failures.setdefault(scene.id, str(error))
-                continue
-            for group in rectangles(tiles):
-                bounds = union_of([tile.bounds for tile in group])
-                for band, asset, native, how in resolved:
-                    window = AssetWindow(
-                        scene.id, asset, self._profile, self._zone, bounds, native, how
-                    )
-                    jobs.append((scene.id, band, group, window))
-        found = read_assets([window for *_, window in jobs])
-        for (scene_id, band, group, window), numbers in zip(jobs, found, strict=True):
-            if isinstance(numbers, ReadError):
-                self._failures.setdefault(scene_id, str(numbers))
-                continue
-            stored = self._stored(numbers, band, window)
-            for tile in group:
-                place = window_of(tile.bounds, window.bounds, self._resolution_of(band))
-                yield scene_id, band, tile, stored[place]
-
-    def _resolved(self, scene: pystac.Item, band: str) -> tuple[str, SceneBand, int, str]:
-        sensor = self._sensor
-        if band == _MASK:
-            assert sensor.mask is not None
-            return band, resolve_mask(scene, sensor.mask), sensor.mask.resolution, "nearest"
-        asset = resolve_band(scene, sensor, band)
-        return band, asset, sensor.bands[band].resolution, sensor.resampling
-
-    def _stored(self, numbers: NDArray[Any], band: str, window: AssetWindow) -> NDArray[np.uint16]:
-        if band == _MASK:
-            return numbers.astype(np.uint16, copy=False)
-        stored = harmonise(numbers, window.band, self._sensor)
-        times = window.resolution // self._sensor.resolution
-        return stored.repeat(times, 0).repeat(times, 1) if times > 1 else stored
-
-    def _resolution_of(self, band: str) -> int:
-        mask = self._sensor.mask
-        return mask.resolution if mask and band == _MASK else self._sensor.resolution
+def _read_best(
+    reader: BlockReader,
+    candidates: dict[Tile, list[pystac.Item]],
+    masks: Masks,
+    minimum_clear: float,
+    result: BlockObservations,
+) -> None:
+    failures, waiting = result.failures, list(candidates)
+    while waiting:
+        best = {tile: _best(_readable(tile, candidates, masks, failures)) for tile in waiting}
+        chosen = {t: c for t, c in best.items() if c and c.clear_fraction >= minimum_clear}
+        for tile in set(waiting) - set(chosen):
+            seen = [found] if (found := best[tile]) else []
+            result.tiles.append(_invalid(tile, seen, candidates[tile], failures))
+        reader.read(chosen, result.pixels)
+        waiting = []
+        for tile, choice in chosen.items():
+            if _has_failed(choice, failures):
+                result.pixels[result.block.position(tile)] = 0
+                waiting.append(tile)
+            else:
+                result.tiles.append(_valid(tile, [choice], candidates[tile], failures))
 
 
-def _tiles_of(
-    scenes_of: Mapping[Tile, Iterable[pystac.Item]],
-) -> list[tuple[pystac.Item, list[Tile]]]:
-    """Every scene with the tiles that it is read for."""
-    found: dict[str, tuple[pystac.Item, list[Tile]]] = {}
-    for tile, scenes in scenes_of.items():
-        for scene in scenes:
-            found.setdefault(scene.id, (scene, []))[1].append(tile)
-    return list(found.values())
+def _read_median(
+    reader: BlockReader,
+    candidates: dict[Tile, list[pystac.Item]],
+    masks: Masks,
+    minimum_clear: float,
+    result: BlockObservations,
+) -> None:
+    failures = result.failures
+    while True:
+        failed_before = len(failures)
+        passes = {tile: _readable(tile, candidates, masks, failures) for tile in candidates}
+        enough = {t: p for t, p in passes.items() if p and _clear_fraction(p) >= minimum_clear}
+        layers = _clear_layers(reader, enough, result.pixels.shape)
+        if len(failures) == failed_before:
+            break
+    for tile, scenes in candidates.items():
+        if tile in enough:
+            result.pixels[result.block.position(tile)] = median(np.stack(layers[tile]))
+            result.tiles.append(_valid(tile, passes[tile], scenes, failures))
+        else:
+            result.tiles.append(_invalid(tile, passes[tile], scenes, failures))
 
 
-def _best(
-    tile: Tile, scenes: list[pystac.Item], masks: _Masks, failures: dict[str, str]
-) -> _Choice | None:
-    passes: dict[str, list[pystac.Item]] = {}
-    for scene in scenes:
-        if (scene.id, tile) in masks and scene.id not in failures:
-            passes.setdefault(pass_of(scene), []).append(scene)
-    choices = [_choice(tile, pass_id, group, masks) for pass_id, group in passes.items()]
+def _clear_layers(
+    reader: BlockReader, passes: dict[Tile, list[PassOverTile]], shape: tuple[int, ...]
+) -> dict[Tile, list[NDArray[np.uint16]]]:
+    """What each pass saw of a tile, 0 where it was not clear."""
+    layers: dict[Tile, list[NDArray[np.uint16]]] = {tile: [] for tile in passes}
+    for rank in range(max(map(len, passes.values()), default=0)):
+        chosen = {tile: found[rank] for tile, found in passes.items() if rank < len(found)}
+        pixels = np.zeros(shape, np.uint16)
+        reader.read(chosen, pixels)
+        for tile, choice in chosen.items():
+            layers[tile].append(_clear_pixels(pixels[tile.block.position(tile)], choice))
+    return layers
+
+
+def median(layers: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The median of numbers over the first axis, those that are 0 left out; 0 where all are.
+
+    Args:
+        layers: uint16 ``(n, …)``.
+
+    Returns:
+        uint16; of an even number of values the mean of the middle two, halves rounded up.
+    """
+    ordered, seen = np.sort(layers, axis=0), np.count_nonzero(layers, axis=0)
+    # Zeros come first.
+    lower = len(layers) - seen + (seen - 1) // 2
+    upper = np.minimum(len(layers) - seen + seen // 2, len(layers) - 1)
+    middle = (np.take_along_axis(ordered, at[None], 0)[0] for at in (lower, upper))
+    low, high = (values.astype(np.uint32) for values in middle)
+    return np.where(seen > 0, (low + high + 1) // 2, 0).astype(np.uint16)
+
+
+def _readable(
+    tile: Tile,
+    candidates: dict[Tile, list[pystac.Item]],
+    masks: Masks,
+    failures: dict[str, str],
+) -> list[PassOverTile]:
+    readable = [scene for scene in candidates[tile] if scene.id not in failures]
+    return passes_over(tile, readable, masks)
+
+
+def _best(passes: list[PassOverTile]) -> PassOverTile | None:
     return max(
-        (choice for choice in choices if choice.scenes),
-        key=lambda c: (round(c.clear_fraction, 3), c.moment, c.pass_id),
-        default=None,
+        passes, key=lambda p: (round(p.clear_fraction, 3), p.moment, p.pass_id), default=None
     )
 
 
-def _choice(tile: Tile, pass_id: str, scenes: list[pystac.Item], masks: _Masks) -> _Choice:
-    observed = np.zeros_like(masks[scenes[0].id, tile].observed)
-    clear = np.zeros_like(observed)
-    used = []
-    # The tile's own zone first: there pixels are copied, not resampled.
-    for scene in sorted(scenes, key=lambda s: (not _is_of_zone(s, tile.zone), s.id)):
-        mask = masks[scene.id, tile]
-        adds = mask.observed & ~observed
-        if adds.any():
-            used.append(scene)
-            observed |= adds
-            clear |= adds & mask.clear
-    return _Choice(pass_id, tuple(used), float(clear.mean()))
+def _has_failed(choice: PassOverTile, failures: dict[str, str]) -> bool:
+    return any(scene.id in failures for scene in choice.scenes)
 
 
-def _is_of_zone(scene: pystac.Item, zone: Zone) -> bool:
-    # Landsat names the northern zone south of the equator too: it is the same projection.
-    epsg = scene_epsg(scene)
-    return epsg is not None and epsg // 1000 == 32 and epsg % 100 == zone.number
+def _clear_fraction(passes: list[PassOverTile]) -> float:
+    return float(np.logical_or.reduce([p.clear for p in passes]).mean()) if passes else 0.0
+
+
+def _clear_pixels(pixels: NDArray[np.uint16], choice: PassOverTile) -> NDArray[np.uint16]:
+    times = pixels.shape[-1] // choice.clear.shape[-1]
+    clear = choice.clear.repeat(times, 0).repeat(times, 1) if times > 1 else choice.clear
+    return np.where(clear, pixels, np.uint16(0))
 
 
 def _valid(
-    tile: Tile, choice: _Choice, scenes: list[pystac.Item], result: BlockObservations
+    tile: Tile, used: list[PassOverTile], scenes: list[pystac.Item], failures: dict[str, str]
 ) -> TileObservation:
     return TileObservation(
         tile,
         "valid",
         None,
-        choice.moment,
-        choice.clear_fraction,
-        [scene.id for scene in choice.scenes],
-        [scene.id for scene in scenes if scene.id not in result.failures],
+        max(one.moment for one in used),
+        _clear_fraction(used),
+        [scene.id for one in used for scene in one.scenes],
+        [scene.id for scene in scenes if scene.id not in failures],
     )
 
 
 def _invalid(
-    tile: Tile, best: _Choice | None, scenes: list[pystac.Item], failures: dict[str, str]
+    tile: Tile, seen: list[PassOverTile], scenes: list[pystac.Item], failures: dict[str, str]
 ) -> TileObservation:
     failed = [failures[scene.id] for scene in scenes if scene.id in failures]
+    fraction = _clear_fraction(seen)
     if failed:
         reason = f"unreadable: {'; '.join(failed)}"
-    elif best is None:
+    elif not seen:
         reason = f"{NOT_OBSERVED}: no scene has pixels here"
     else:
-        names = ", ".join(scene.id for scene in best.scenes)
-        reason = f"not clear: {best.clear_fraction:.2f} at best, in {names}"
+        names = ", ".join(scene.id for one in seen for scene in one.scenes)
+        reason = f"not clear: {fraction:.2f} at best, in {names}"
     considered = [scene.id for scene in scenes if scene.id not in failures]
-    fraction = best.clear_fraction if best else 0.0
     return TileObservation(tile, "invalid", reason, None, fraction, [], considered)
+
+
+def _in_groups(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
+    remaining = iter(tiles)
+    while group := list(islice(remaining, size)):
+        yield group

@@ -95,6 +95,11 @@ def published_bands(segment: pystac.Item) -> set[str]:
     return {band["name"] for band in segment.assets["pixels"].extra_fields["bands"]}
 
 
+def published_composite(segment: pystac.Item) -> str:
+    """How a published segment's tiles were put together: ``best`` or ``median``."""
+    return str(segment.properties["rshash:composite"])
+
+
 def stage_pixels(
     folder: Path, blocks: int, sensor: Sensor, bands: Sequence[str], tile_size: int
 ) -> zarr.Array[Any]:

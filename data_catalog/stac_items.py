@@ -53,6 +53,12 @@ COLUMNS = {
 }
 
 
+_COMPOSITES = {
+    "best": "A tile is of the pass that saw most of it clear.",
+    "median": "A pixel is the median of the passes that saw it clear.",
+}
+
+
 def segment_item(
     segment_id: str,
     sensor: Sensor,
@@ -60,6 +66,7 @@ def segment_item(
     bands: Iterable[str],
     scene_hrefs: Mapping[str, str],
     folder: Path,
+    composite: str = "best",
 ) -> pystac.Item:
     """The item of a segment.
 
@@ -70,6 +77,7 @@ def segment_item(
         bands: Canonical names of the array's bands, in order.
         scene_hrefs: Address of each source scene's item by its ID, unsigned.
         folder: Where ``pixels.zarr`` and ``index.parquet`` are staged.
+        composite: ``best`` or ``median``: how its tiles were put together.
     """
     stored = sensor.stored
     valid = index[index["state"] == "valid"]
@@ -79,9 +87,10 @@ def segment_item(
     item.properties |= {
         "gsd": sensor.resolution,
         "rshash:sensor": sensor.id,
+        "rshash:composite": composite,
         "table:row_count": len(index),
         "processing:lineage": "Scenes were co-registered onto the tile grid and converted to "
-        f"{stored.quantity}; unclear tiles were marked invalid.",
+        f"{stored.quantity}; unclear tiles were marked invalid. {_COMPOSITES[composite]}",
     }
     item.stac_extensions.append(stac.TABLE)
     item.add_asset(

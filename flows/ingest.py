@@ -41,6 +41,7 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> IngestPlan:
         tile_size=parameters.tile_size,
         bands=list(parameters.bands_of(sensor)),
         minimum_clear=parameters.minimum_clear,
+        composite=parameters.composite,
     )
 
 

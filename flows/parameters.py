@@ -155,6 +155,13 @@ class IngestParameters(SourceParameters, SensorParameters):
         description="A tile needs this share of clear pixels to be valid.",
     )
 
+    composite: Literal["best", "median"] = Field(
+        "best",
+        title="Composite",
+        description="best: a tile is of the pass that saw most of it clear; median: a pixel is the "
+        "median of all passes in the period that saw it clear.",
+    )
+
     @model_validator(mode="after")
     def _area_is_of_tiles_of_this_size(self) -> Self:
         parse_area(self.area, self.tile_size)
