@@ -1,10 +1,13 @@
 """Segments as people see them who know nothing of rshash: with xarray and pyproj alone."""
 
+import re
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import xarray
 from ingesting import MOMENT, S2, TILE, add_granule, plan, run
 from pyproj import CRS
@@ -46,6 +49,22 @@ def test_every_row_tells_its_tile_and_whether_it_was_seen(segment: Path) -> None
     unseen = seen.isel(tile=int(np.flatnonzero(seen.valid == 0)[0]))
     assert np.isnat(unseen.time.values)
     assert np.isnan(unseen.reflectance).all()
+
+
+def test_the_page_shows_how_to_read_a_tile(segment: Path, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ingest.md").read_text()
+    shown = page.partition("## Reading segments")[2].partition("\n## ")[0]
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(segment.parent)
+    for code in re.findall(r"```python\n(.*?)```", shown, re.DOTALL):
+        code = code.replace("catalogue/tiles-sentinel-2-l2a/SEGMENT/pixels.zarr", str(segment))
+        exec(code.replace("UTM1920-32N_0262_2799", TILE.id), names)
+    red = (noise((312, 504), 1).astype(int) - 1000).clip(1)[60:252, 60:252]
+    np.testing.assert_allclose(names["red"], red * 1e-4, rtol=1e-5)
+    np.testing.assert_array_equal(names["numbers"][0], red)
+    with rasterio.open("tile.tif") as file:
+        assert (file.bounds, file.crs) == (TILE.bounds, f"EPSG:{TILE.zone.epsg}")
+        np.testing.assert_allclose(file.read(1), red * 1e-4, rtol=1e-5)
 
 
 def test_a_segment_of_two_zones_tells_the_zone_of_every_tile(
