@@ -176,7 +176,7 @@ class TiledTiff:
         ]
         blocks = await self._blocks.get(self._href, places, self._fetch)
         shape = rows.stop - rows.start, columns.stop - columns.start
-        pixels = np.full(shape, _fill(self.nodata, self._dtype), self._dtype)
+        pixels = np.full(shape, _absent(self.nodata, self._dtype), self._dtype)
         for (x, y), block in zip(places, blocks, strict=True):
             if block is not None:
                 _paste(pixels, (rows.start, columns.start), block, (y * high, x * wide))
@@ -316,7 +316,7 @@ def _dtype(ifd: ImageFileDirectory) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _fill(nodata: float | None, dtype: np.dtype[Any]) -> float:
+def _absent(nodata: float | None, dtype: np.dtype[Any]) -> float:
     """The number that stands in a block that the file leaves out."""
     if nodata is None or dtype.kind == "f":
         return nodata or 0.0
