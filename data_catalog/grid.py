@@ -28,6 +28,9 @@ TILE_SIZE_STEP = 60
 BLOCK_TILES = 8
 """A block is this many tiles on a side."""
 
+STRIP_ROWS = 4
+"""Rows of blocks that are worked on together, column by column."""
+
 SOUTH_LIMIT, NORTH_LIMIT = -80.0, 84.0
 FALSE_NORTHING_SOUTH = 10_000_000
 EXAMPLE_ID = "UTM1920-32N_0177_2891"
@@ -392,8 +395,15 @@ def _divided(
 
 
 def blocks_of(tiles: list[Tile]) -> dict[Block, list[Tile]]:
-    """Tiles grouped by block, both sorted."""
+    """Tiles grouped by block, both sorted: blocks by strips of four rows, in them by column.
+
+    What neighbouring blocks share is then read at about the same time, in both directions.
+    """
     groups: dict[Block, list[Tile]] = {}
     for tile in sorted(tiles):
         groups.setdefault(tile.block, []).append(tile)
-    return dict(sorted(groups.items()))
+    return dict(sorted(groups.items(), key=lambda group: _place_in_strips(group[0])))
+
+
+def _place_in_strips(block: Block) -> tuple[Zone, int, int, int, int]:
+    return block.zone, block.size, block.row // STRIP_ROWS, block.column, block.row

@@ -39,7 +39,7 @@ from data_catalog.segments import (
 )
 from data_catalog.stac_items import segment_item
 
-WORKERS = 16
+WORKERS = 8
 """Threads that read blocks at once, where blocks have few tiles."""
 
 _ROOM = Room(4 * BLOCK_TILES**2)

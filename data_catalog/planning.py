@@ -78,7 +78,7 @@ class IngestPlan:
 
     @property
     def block_ids(self) -> list[str]:
-        """IDs of the blocks to read, sorted: a block's number in the segment is its place here."""
+        """IDs of the blocks, in order of reading: a block's number in the segment is its place."""
         return list(self.blocks)
 
     @property
