@@ -198,6 +198,7 @@ def _on_grid(patch: _Patch | None, window: AssetWindow) -> NDArray[Any]:
         height, width = patch.pixels.shape
         pixels[round(top) : round(top) + height, round(left) : round(left) + width] = patch.pixels
         return pixels
+    across, down = _steps(patch, window)
     reproject(
         patch.pixels.astype(np.float32),
         pixels,
@@ -207,8 +208,11 @@ def _on_grid(patch: _Patch | None, window: AssetWindow) -> NDArray[Any]:
         dst_transform=window.transform,
         dst_crs=_crs(window.zone.epsg),
         dst_nodata=np.nan if nodata is None else nodata,
-        resampling=_resampling(patch, window),
+        resampling=_resampling(max(across, down), window),
         tolerance=TOLERANCE_PIXELS,
+        # GDAL's guess counts what surrounds a turned window, and blurs as if pixels were finer.
+        XSCALE=1.0 / across,
+        YSCALE=1.0 / down,
     )
     return pixels
 
@@ -236,18 +240,37 @@ def _window_around(raster: Raster, window: AssetWindow) -> Window:
         middle = (raster.transform @ (raster.width / 2, raster.height / 2))[0]
         x = middle + (x - middle + 180.0) % 360.0 - 180.0
     columns, rows = ~raster.transform @ (x, y)
-    margin = int(np.ceil(_KERNEL_PIXELS * max(1.0, np.ptp(columns) / window.shape[1]))) + 1
-    left, right = int(np.floor(columns.min())) - margin, int(np.ceil(columns.max())) + margin
-    top, bottom = int(np.floor(rows.min())) - margin, int(np.ceil(rows.max())) + margin
+    height, width = window.shape
+    left, right = _reach(columns, width)
+    top, bottom = _reach(rows, height)
     return Window(left, top, right - left, bottom - top)
 
 
-def _resampling(patch: _Patch, window: AssetWindow) -> Resampling:
+def _reach(places: NDArray[np.float64], pixels: int) -> tuple[int, int]:
+    """First and last of an asset's rows or columns that resampling to so many may ask for."""
+    margin = int(np.ceil(_KERNEL_PIXELS * max(1.0, np.ptp(places) / pixels))) + 1
+    return int(np.floor(places.min())) - margin, int(np.ceil(places.max())) + margin
+
+
+def _steps(patch: _Patch, window: AssetWindow) -> tuple[float, float]:
+    """Pixels of the asset to one of ours, along our rows and columns; at least 1."""
+    west, south, east, north = window.bounds
+    x, y = (west + east) / 2, (south + north) / 2
+    xs, ys = [x, x + window.resolution, x], [y, y, y - window.resolution]
+    there = np.array(transform(_crs(window.zone.epsg), patch.crs, xs, ys))
+    moved = there[:, 1:] - there[:, :1]
+    if patch.crs.is_geographic:
+        moved[0] = (moved[0] + 180.0) % 360.0 - 180.0
+    grid = patch.transform
+    columns, rows = np.linalg.solve([[grid.a, grid.b], [grid.d, grid.e]], moved)
+    # Rounded, lest the same pixel differs with the window that it is read in.
+    across, down = np.maximum(np.hypot(columns, rows).round(1), 1.0).tolist()
+    return across, down
+
+
+def _resampling(step: float, window: AssetWindow) -> Resampling:
     asked = Resampling[window.resampling]
-    if asked == Resampling.nearest or patch.crs.is_geographic:
-        return asked
-    finer = window.resolution / abs(patch.transform.a)
-    return Resampling.average if finer > _COARSENING else asked
+    return Resampling.average if step > _COARSENING and asked != Resampling.nearest else asked
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,465 @@
+"""Assets on the tile grid, compared with GDAL's warped view of the whole file and with formulas.
+
+``read_assets`` lets GDAL place pixels to within 0.01 of a pixel. The steepest slope of the smooth
+field is 2π · 1000 / 40 = 157 a pixel, so it may differ by 2.3 at a diagonal 0.01; noise of up to
+12,000 may differ by a few times 120. Measured, it is ten times less: UTM is nearly straight over a
+tile. A shift of a hundredth of a pixel would show in every one of these limits.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import rasterio
+from pyproj import Transformer
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
+from shapely.geometry import box
+from tiny_source import SCL_CLEAR, SCL_CLOUD, TinySource
+
+from data_catalog.assets import AssetWindow, read_assets
+from data_catalog.errors import ReadError
+from data_catalog.grid import FALSE_NORTHING_SOUTH, Tile, Zone, tiles_at
+from data_catalog.reading import read_block
+from data_catalog.sensors import SceneBand, get_sensor
+from data_catalog.source_catalogue import open_source
+
+SMOOTH, NOISY = 0.2, 15.0
+"""Largest difference from the exact kernel, of numbers around 3000 and up to 12,000."""
+
+
+def tile_at(lon: float, lat: float) -> Tile:
+    [tile] = tiles_at([lon], [lat], 1920)
+    return tile
+
+
+class Case(NamedTuple):
+    """A tile and the grid of a scene around it; ``shift`` from multiples of 60 m."""
+
+    tile: Tile
+    epsg: int
+    resolution: int
+    shift: int = 0
+
+
+CASES = {
+    "neighbour north": Case(tile_at(6.01, 44.9), 32631, 10),
+    "neighbour south": Case(tile_at(150.02, -33.5), 32755, 10),
+    "neighbour near the pole": Case(tile_at(12.02, 83.5), 32632, 10),
+    "west of the antimeridian": Case(tile_at(179.995, 52.0), 32601, 10),
+    "east of the antimeridian": Case(tile_at(-179.995, -17.0), 32760, 10),
+    "neighbour across the equator": Case(tile_at(6.002, 0.005), 32731, 10),
+    "Landsat north": Case(tile_at(9.3, 48.0), 32632, 30, 15),
+    "Landsat south, northern code": Case(tile_at(151.0, -33.5), 32656, 30, 15),
+    "Landsat of the neighbour": Case(tile_at(6.01, -44.9), 32631, 30, 15),
+}
+
+
+class Placed(NamedTuple):
+    """Where a case's pixels are: tile centres in pixels of the scene, from its corner."""
+
+    west: float
+    north: float
+    shape: tuple[int, int]
+    columns: np.ndarray
+    rows: np.ndarray
+
+
+def placed(case: Case, margin: int = 20) -> Placed:
+    west, south, east, north = case.tile.bounds
+    step = case.resolution
+    x, y = np.meshgrid(
+        np.arange(west + step / 2, east, step), np.arange(north - step / 2, south, -step)
+    )
+    there = Transformer.from_crs(case.tile.zone.epsg, case.epsg, always_xy=True)
+    x, y = there.transform(x, y)
+    left = np.floor(x.min() / 60) * 60 - margin * step + case.shift
+    top = np.ceil(y.max() / 60) * 60 + margin * step + case.shift
+    shape = int((top - y.min()) // step) + margin, int((x.max() - left) // step) + margin
+    return Placed(left, top, shape, (x - left) / step, (top - y) / step)
+
+
+def waves(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A smooth field at places in pixels."""
+    return 3000 + 1000 * np.sin(2 * np.pi * columns / 40) * np.cos(2 * np.pi * rows / 52)
+
+
+def field(kind: str, shape: tuple[int, int]) -> np.ndarray:
+    if kind == "noisy":
+        return np.random.default_rng(1).integers(1, 12_000, shape).astype(np.float32)
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    return waves(columns, rows).astype(np.float32)
+
+
+def write(
+    path: Path,
+    values: np.ndarray,
+    epsg: int,
+    west: float,
+    north: float,
+    size: float,
+    nodata: float | None = 0,
+) -> str:
+    height, width = values.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=1,
+        dtype=values.dtype,
+        crs=f"EPSG:{epsg}",
+        transform=from_origin(west, north, size, size),
+        nodata=nodata,
+        tiled=True,
+        blockxsize=128,
+        blockysize=128,
+        compress="deflate",
+    ) as file:
+        file.write(values, 1)
+    return str(path)
+
+
+def read(
+    href: str,
+    zone: Zone,
+    bounds: tuple[int, int, int, int],
+    size: int,
+    how: str,
+    nodata: float | None = 0.0,
+) -> np.ndarray:
+    band = SceneBand("band", href, 1.0, 0.0, nodata)
+    [found] = read_assets([AssetWindow("scene", band, "generic", zone, bounds, size, how)])
+    assert not isinstance(found, ReadError), found
+    return found
+
+
+def warped(href: str, tile: Tile, size: int, how: str) -> np.ndarray:
+    """The tile's pixels of the whole file, as GDAL places them exactly."""
+    side = tile.size // size
+    with (
+        rasterio.open(href) as file,
+        WarpedVRT(
+            file,
+            crs=f"EPSG:{tile.zone.epsg}",
+            transform=from_origin(tile.bounds[0], tile.bounds[3], size, size),
+            width=side,
+            height=side,
+            resampling=Resampling[how],
+            src_nodata=file.nodata,
+            nodata=file.nodata,
+            dtype="float32",
+            tolerance=1e-5,
+            # Else GDAL widens the kernel by how far a turned window's surroundings reach.
+            XSCALE=1,
+            YSCALE=1,
+        ) as view,
+    ):
+        return view.read(1)
+
+
+def kernel(values: np.ndarray, at: Placed, how: str) -> np.ndarray:
+    """Bilinear, or Keys' cubic of -0.5, at exact places."""
+    column, row = np.floor(at.columns - 0.5).astype(int), np.floor(at.rows - 0.5).astype(int)
+    right, down = at.columns - 0.5 - column, at.rows - 0.5 - row
+    total = np.zeros(column.shape)
+    for i in range(-1, 3):
+        for j in range(-1, 3):
+            weight = _weight(right - i, how) * _weight(down - j, how)
+            total += weight * values[row + j, column + i]
+    return total
+
+
+def _weight(distance: np.ndarray, how: str) -> np.ndarray:
+    d = np.abs(distance)
+    if how == "bilinear":
+        return np.maximum(1 - d, 0)
+    outer = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    return np.where(d <= 1, 1.5 * d**3 - 2.5 * d**2 + 1, np.where(d < 2, outer, 0))
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noisy"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_resampled_numbers_are_those_of_the_kernel_at_the_exact_place(
+    tmp_path: Path, case: Case, kind: str
+) -> None:
+    at = placed(case)
+    values = field(kind, at.shape)
+    href = write(tmp_path / "a.tif", values, case.epsg, at.west, at.north, case.resolution)
+    limit = SMOOTH if kind == "smooth" else NOISY
+    for how in ("bilinear", "cubic"):
+        found = read(href, case.tile.zone, case.tile.bounds, case.resolution, how)
+        assert np.abs(found - kernel(values, at, how)).max() < limit
+        assert np.abs(found - warped(href, case.tile, case.resolution, how)).max() < limit
+    if kind == "smooth":
+        # Cubic through samples of a wave of 40 pixels: the rest is its own small error.
+        assert np.abs(found - waves(at.columns, at.rows)).max() < SMOOTH + 0.05
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_nearest_takes_the_pixel_that_holds_the_centre(tmp_path: Path, case: Case) -> None:
+    at = placed(case)
+    values = np.random.default_rng(2).permutation(at.shape[0] * at.shape[1]).reshape(at.shape)
+    values = (values + 1).astype(np.float32)
+    href = write(tmp_path / "a.tif", values, case.epsg, at.west, at.north, case.resolution)
+    found = read(href, case.tile.zone, case.tile.bounds, case.resolution, "nearest")
+    rows, columns = np.divmod(np.argsort(values, None)[found.astype(int) - 1], at.shape[1])
+    # To within 0.01 of a pixel at pixels' edges: half a pixel off, Landsat's centres lie on them.
+    assert np.abs(columns + 0.5 - at.columns).max() <= 0.51
+    assert np.abs(rows + 0.5 - at.rows).max() <= 0.51
+
+
+@pytest.mark.parametrize("name", ["neighbour north", "neighbour near the pole", "Landsat north"])
+def test_a_tile_has_the_same_numbers_in_whatever_window_it_is_read(
+    tmp_path: Path, name: str
+) -> None:
+    case = CASES[name]
+    at = placed(case, margin=400)
+    values = field("noisy", at.shape)
+    href = write(tmp_path / "a.tif", values, case.epsg, at.west, at.north, case.resolution)
+    west, south, east, north = case.tile.bounds
+    alone = read(href, case.tile.zone, case.tile.bounds, case.resolution, "cubic")
+    for wide in ((west, south, east + 1920, north), (west - 1920, south - 1920, east, north)):
+        found = read(href, case.tile.zone, wide, case.resolution, "cubic")
+        left, side = (west - wide[0]) // case.resolution, alone.shape[0]
+        # Each is within 0.01 of a pixel of the exact place; a kernel widened by 5 % differs by 600.
+        assert np.abs(found[:side, left : left + side] - alone).max() < 4 * NOISY
+
+
+@pytest.mark.parametrize("how", ["nearest", "bilinear", "cubic"])
+@pytest.mark.parametrize("name", ["neighbour north", "neighbour south", "Landsat north"])
+@pytest.mark.parametrize("edge", ["west", "north", "diagonal"])
+def test_what_lies_beyond_an_edge_is_nodata(tmp_path: Path, name: str, edge: str, how: str) -> None:
+    case = CASES[name]
+    at = placed(case)
+    values = field("smooth", at.shape)
+    west, north = at.west, at.north
+    middle = at.shape[0] // 2
+    if edge == "west":
+        values, west = values[:, middle:], west + middle * case.resolution
+    elif edge == "north":
+        values, north = values[middle:], north - middle * case.resolution
+    else:
+        rows, columns = np.mgrid[: at.shape[0], : at.shape[1]]
+        values = np.where(columns + 0.3 * rows > 0.65 * at.shape[1], values, 0).astype(np.float32)
+    href = write(tmp_path / "a.tif", values, case.epsg, west, north, case.resolution)
+    found = read(href, case.tile.zone, case.tile.bounds, case.resolution, how)
+    expected = warped(href, case.tile, case.resolution, how)
+    assert 0.2 < (expected == 0).mean() < 0.8
+    if how == "nearest" or name == "Landsat north":
+        same = (found == 0) == (expected == 0)
+        # A centre within 0.01 of a pixel's edge may fall on either side.
+        assert same.mean() > 0.999
+    observed = (found > 0) & (expected > 0)
+    assert np.abs(found - expected)[observed].max() < (160 if how == "nearest" else 2 * SMOOTH)
+    assert ((found > 0) == (expected > 0)).mean() > 0.999
+    # A number next to nodata is made of observed numbers only: never drawn towards nodata.
+    assert found[observed].min() > 1900
+    assert not found[found <= 0].any()
+
+
+@pytest.mark.parametrize("nodata", [None, float("nan"), -32768.0])
+def test_nodata_that_is_not_zero(tmp_path: Path, nodata: float | None) -> None:
+    case = CASES["neighbour north"]
+    at = placed(case)
+    values = field("smooth", at.shape)[:, : at.shape[1] // 2].copy()
+    if nodata is not None:
+        values[:20] = nodata
+    href = write(tmp_path / "a.tif", values, case.epsg, at.west, at.north, 10, nodata)
+    found = read(href, case.tile.zone, case.tile.bounds, 10, "cubic", nodata)
+    outside = at.columns > values.shape[1]
+    assert (
+        np.isnan(found[outside]).all() if nodata != -32768.0 else (found[outside] == nodata).all()
+    )
+    inside = at.columns < values.shape[1] - 2
+    inside &= at.rows > 22
+    assert np.abs(found - waves(at.columns, at.rows))[inside].max() < SMOOTH + 0.05
+
+
+@pytest.mark.parametrize("zone", [Zone(32, "N"), Zone(56, "S")], ids=str)
+@pytest.mark.parametrize("how", ["nearest", "bilinear", "cubic"])
+@pytest.mark.parametrize("moved", [(0, 0), (-90, 0), (70, -60), (400, 400)])
+def test_in_the_own_zone_pixels_are_copied_and_nodata_beyond_the_edge(
+    tmp_path: Path, zone: Zone, how: str, moved: tuple[int, int]
+) -> None:
+    tile = Tile(zone, 174, 1951)
+    values = field("noisy", (192, 192)).astype(np.uint16)
+    west, north = tile.bounds[0] + 10 * moved[0], tile.bounds[3] + 10 * moved[1]
+    href = write(tmp_path / "a.tif", values, zone.epsg, west, north, 10)
+    expected = np.zeros((192, 192), np.uint16)
+    padded = np.pad(values, 192 * 2)
+    left, top = 384 - moved[0], 384 + moved[1]
+    expected = padded[top : top + 192, left : left + 192] if max(moved) < 192 else expected
+    np.testing.assert_array_equal(read(href, zone, tile.bounds, 10, how), expected)
+
+
+@pytest.mark.parametrize("times", [2, 3, 6])
+@pytest.mark.parametrize("how", ["bilinear", "cubic"])
+def test_a_finer_asset_is_averaged(tmp_path: Path, times: int, how: str) -> None:
+    tile = Tile(Zone(56, "S"), 174, 1951)
+    values = field("noisy", (232, 232))
+    values[100:140, 60:100] = 0
+    corner = tile.bounds[0] - 200, tile.bounds[3] + 200
+    href = write(tmp_path / "a.tif", values, tile.zone.epsg, *corner, 10)
+    side = 192 // times
+    bounds = tile.bounds[0], tile.bounds[3] - 10 * times * side, tile.bounds[2], tile.bounds[3]
+    found = read(href, tile.zone, bounds, 10 * times, how)
+    blocks = values[20:212, 20:212].reshape(side, times, side, times).astype(float)
+    seen = (blocks > 0).sum((1, 3))
+    means = np.where(seen, blocks.sum((1, 3)) / np.maximum(seen, 1), 0)
+    np.testing.assert_allclose(found, means, rtol=1e-6)
+    nearest = read(href, tile.zone, bounds, 10 * times, "nearest")
+    assert np.isin(nearest, values).all()
+
+
+def test_a_finer_asset_off_the_grid_is_averaged_by_area(tmp_path: Path) -> None:
+    tile = Tile(Zone(32, "N"), 360, 2778)
+    values = field("noisy", (233, 233))
+    corner = tile.bounds[0] - 205, tile.bounds[3] + 205
+    href = write(tmp_path / "a.tif", values, tile.zone.epsg, *corner, 10)
+    found = read(href, tile.zone, tile.bounds, 30, "cubic")
+    weights = np.array([0.5, 1, 1, 0.5]) / 3
+    windows = np.lib.stride_tricks.sliding_window_view(values[20:], (4, 4))[::3, 20::3][:64, :64]
+    expected = np.einsum("yxij,i,j->yx", windows.astype(float), weights, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_finer_asset_in_degrees_is_averaged(tmp_path: Path) -> None:
+    tile = tile_at(9.3, 60.0)
+    west, south, east, north = tile.footprint.bounds
+    size = 1e-5
+    shape = int((north - south + 0.002) / size), int((east - west + 0.002) / size)
+    values = np.random.default_rng(3).integers(1, 3, shape).astype(np.uint8) * 100
+    href = write(tmp_path / "a.tif", values, 4326, west - 0.001, north + 0.001, size)
+    found = read(href, tile.zone, tile.bounds, 30, "bilinear")
+    # About 27 x 54 numbers of 100 or 200 to a pixel: their mean spreads by 1.3, not by 50.
+    assert abs(found.mean() - 150) < 1
+    assert found.std() < 3
+
+
+def geographic_maps() -> dict[str, tuple[float, float, float]]:
+    """West, east and pixel size in degrees of maps that hold ground beside the antimeridian."""
+    return {
+        "west of it": (177.0, 180.0, 1 / 1200),
+        "east of it": (-180.0, -177.0, 1 / 1200),
+        "over it": (178.5, 181.5, 1 / 1200),
+        "over it, negative": (-181.5, -178.5, 1 / 1200),
+        "globe": (-180.0, 180.0, 1 / 120),
+        "globe from 0": (0.0, 360.0, 1 / 120),
+    }
+
+
+@pytest.mark.parametrize("name", geographic_maps())
+@pytest.mark.parametrize("lon", [179.999, -179.999])
+def test_a_map_in_degrees_is_read_on_both_sides_of_the_antimeridian(
+    tmp_path: Path, name: str, lon: float
+) -> None:
+    west, east, size = geographic_maps()[name]
+    shape = round(1.0 / size), round((east - west) / size)
+    values = np.random.default_rng(4).integers(1, 255, shape).astype(np.uint8)
+    href = write(tmp_path / "map.tif", values, 4326, west, 52.5, size)
+    tile = tile_at(lon, 52.0)
+    found = read(href, tile.zone, tile.bounds, 10, "nearest")
+    x, y = np.meshgrid(
+        np.arange(tile.bounds[0] + 5, tile.bounds[2], 10),
+        np.arange(tile.bounds[3] - 5, tile.bounds[1], -10),
+    )
+    lons, lats = tile.zone.unproject(x, y)
+    assert np.ptp(lons) > 180  # the tile lies on both sides
+    columns, rows = (lons - west) % 360 / size, (52.5 - lats) / size
+    inside = columns < shape[1]
+    expected = np.zeros(x.shape, np.uint8)
+    expected[inside] = values[rows[inside].astype(int), columns[inside].astype(int)]
+    sure = (np.abs(columns - np.round(columns)) > 0.01) & (np.abs(rows - np.round(rows)) > 0.01)
+    np.testing.assert_array_equal(found[sure], expected[sure])
+    assert sure.mean() > 0.9
+
+
+S2, LANDSAT = get_sensor("sentinel-2-l2a"), get_sensor("landsat-c2-l2")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[TinySource]:
+    yield TinySource(tmp_path / "source")
+
+
+def test_a_mosaic_of_the_neighbouring_zone_is_the_first_scene_filled_with_the_second(
+    source: TinySource,
+) -> None:
+    """Two granules of one pass, each cut by the swath's slanted edge, that overlap."""
+    case = CASES["neighbour north"]
+    at = placed(case)
+    at = at._replace(shape=(at.shape[0] // 2 * 2, at.shape[1] // 2 * 2))
+    rows, columns = np.mgrid[: at.shape[0] // 2, : at.shape[1] // 2] * 2
+    slant = columns + 0.3 * rows
+    hrefs = []
+    for name, seen in (("a", slant < 0.7 * at.shape[1]), ("b", slant > 0.5 * at.shape[1])):
+        fine = seen.repeat(2, 0).repeat(2, 1)
+        red = np.where(fine, field("smooth", at.shape) + 500 * (name == "b"), 0).astype(np.uint16)
+        swir = np.where(seen, field("smooth", seen.shape), 0).astype(np.uint16)
+        scl = np.where(seen, SCL_CLEAR, 0).astype(np.uint8)
+        bands = {"B04": (red, 10), "B11": (swir, 20)}
+        corner = int(at.west), int(at.north)
+        source.sentinel_2(name, case.epsg, *corner, bands, scl, s2__mgrs_tile=f"31XY{name.upper()}")
+        hrefs.append({k: str(source.folder / S2.id / name / f"{k}.tif") for k in ("B04", "B11")})
+    origin = open_source(str(source.write()))
+    scenes = origin.search(S2, box(-180, -80, 180, 84), "../..")
+    tile = case.tile
+    observed = read_block(tile.block, {tile: scenes}, S2, ("red", "swir16"), origin.profile, 0.6)
+    assert observed.tiles[0].source_scenes == ["a", "b"]
+    found = observed.pixels[tile.block.position(tile)].astype(int)
+    for place, (key, size, times) in enumerate((("B04", 10, 1), ("B11", 20, 2))):
+        parts = [warped(one[key], tile, size, "cubic") for one in hrefs]
+        parts = [np.where(part > 0, np.maximum(np.rint(part) - 1000, 1), 0) for part in parts]
+        expected = np.where(parts[0] > 0, *parts).repeat(times, 0).repeat(times, 1)
+        assert (expected > 0).all()
+        # To the number that rounding may add; at the seam either scene may have the pixel.
+        close = np.abs(found[place] - expected) <= 1
+        assert close.mean() > 0.998
+
+
+def test_masks_are_taken_from_the_nearest_pixel(source: TinySource) -> None:
+    """Classes blended by resampling would be other classes: 4 and 9 make 6 or 7."""
+    case = Case(CASES["Landsat south, northern code"].tile, 32656, 30, 15)
+    at = placed(case)
+    rng = np.random.default_rng(5)
+    cloudy = rng.random(at.shape) < 0.3
+    qa = np.where(cloudy, 1 << 3, 1 << 6).astype(np.uint16)
+    red = np.full(at.shape, 20_000, np.uint16)
+    bands = {"red": (red, 30), "qa_pixel": (qa, 30)}
+    corner = int(at.west), int(at.north)
+    assert corner[1] < 0 < corner[1] + FALSE_NORTHING_SOUTH
+    source.scene(
+        "scene", LANDSAT.id, 32656, *corner, bands, platform="landsat-9", landsat__wrs_path="89"
+    )
+    origin = open_source(str(source.write()))
+    scenes = origin.search(LANDSAT, box(-180, -80, 180, 84), "../..")
+    tile = case.tile
+    observed = read_block(tile.block, {tile: scenes}, LANDSAT, ("red",), origin.profile, 0.5)
+    # Half a pixel off, the centre lies on a corner: any of its four pixels is as near.
+    rows, columns = np.rint(at.rows).astype(int), np.rint(at.columns).astype(int)
+    shares = [1 - cloudy[rows - i, columns - j].mean() for i, j in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert observed.tiles[0].clear_fraction in [pytest.approx(share, abs=1e-9) for share in shares]
+
+
+def test_clear_share_of_a_neighbouring_scene_is_that_of_its_nearest_classes(
+    source: TinySource,
+) -> None:
+    case = CASES["neighbour south"]
+    coarse = Case(case.tile, case.epsg, 20)
+    at = placed(coarse)
+    scl = np.where(np.random.default_rng(6).random(at.shape) < 0.25, SCL_CLOUD, SCL_CLEAR)
+    red = np.full((2 * at.shape[0], 2 * at.shape[1]), 3000, np.uint16)
+    corner = int(at.west), int(at.north)
+    source.sentinel_2("scene", case.epsg, *corner, {"B04": (red, 10)}, scl.astype(np.uint8))
+    origin = open_source(str(source.write()))
+    scenes = origin.search(S2, box(-180, -80, 180, 84), "../..")
+    tile = case.tile
+    observed = read_block(tile.block, {tile: scenes}, S2, ("red",), origin.profile, 0.5)
+    nearest = scl[at.rows.astype(int), at.columns.astype(int)]
+    clear = float((nearest == SCL_CLEAR).mean())
+    assert observed.tiles[0].clear_fraction == pytest.approx(clear, abs=0.01)
