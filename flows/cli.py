@@ -53,6 +53,10 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
     The same with all bands of both, which some networks read: they are fetched beside what is there
 
         rshash ingest --area 8.9,48.4,9.3,48.6 --period 2024-06-01/2024-08-31 --bands all
+
+    What the tiles of a table of places would cost, from Sentinel-1 too
+
+        rshash ingest --area places.csv --sensors sentinel-2-l2a sentinel-1-rtc --plan
     """
     from flows.checks import check_ingest
 

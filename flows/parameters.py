@@ -79,8 +79,9 @@ class SensorParameters(CatalogParameters):
         ["sentinel-2-l2a", "landsat-c2-l2"],
         min_length=1,
         title="Sensors",
-        description="The first is the primary one, which codes are made from; "
-        "the others help to learn them.",
+        description="Some of sentinel-2-l2a, sentinel-2-c1-l2a, landsat-c2-l2, sentinel-1-rtc and "
+        "your own. The first is the primary one, which codes are made from; the others help to "
+        "learn them.",
     )
     tile_size: Annotated[int, AfterValidator(check_tile_size)] = Field(
         DEFAULT_TILE_SIZE,

@@ -4,7 +4,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 
 from data_catalog.errors import AreaError, GridError, SensorError
-from data_catalog.sensors import get_sensor
+from data_catalog.sensors import get_sensor, known_sensors
 from flows.bands import bands_for
 from flows.evaluate import evaluate
 from flows.ingest import ingest
@@ -122,3 +122,8 @@ def test_weights_that_a_sensor_lacks_bands_for_are_refused(weights, bands, says)
     parameters = TrainParameters(bands=bands, sensors=["landsat-c2-l2"])
     with pytest.raises(FeatureError, match=says):
         bands_for(f"ResNet18_Weights.{weights}", parameters, "landsat-c2-l2")
+
+
+def test_the_form_names_every_sensor() -> None:
+    described = IngestFlowParameters.model_fields["sensors"].description or ""
+    assert [sensor.id for sensor in known_sensors() if sensor.id not in described] == []
