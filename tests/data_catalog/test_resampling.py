@@ -6,180 +6,27 @@ field is 2π · 1000 / 40 = 157 a pixel, so it may differ by 2.3 at a diagonal 0
 tile. A shift of a hundredth of a pixel would show in every one of these limits.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-import rasterio
-from pyproj import Transformer
-from rasterio.enums import Resampling
-from rasterio.transform import from_origin
-from rasterio.vrt import WarpedVRT
-from shapely.geometry import box
-from tiny_source import SCL_CLEAR, SCL_CLOUD, TinySource
+from placed_scenes import (
+    CASES,
+    Case,
+    field,
+    kernel,
+    placed,
+    read,
+    tile_at,
+    warped,
+    waves,
+    write,
+)
 
-from data_catalog.assets import AssetWindow, read_assets
-from data_catalog.errors import ReadError
-from data_catalog.grid import FALSE_NORTHING_SOUTH, Tile, Zone, tiles_at
-from data_catalog.reading import read_block
-from data_catalog.sensors import SceneBand, get_sensor
-from data_catalog.source_catalogue import open_source
+from data_catalog.grid import Tile, Zone
 
 SMOOTH, NOISY = 0.2, 15.0
 """Largest difference from the exact kernel, of numbers around 3000 and up to 12,000."""
-
-
-def tile_at(lon: float, lat: float) -> Tile:
-    [tile] = tiles_at([lon], [lat], 1920)
-    return tile
-
-
-class Case(NamedTuple):
-    """A tile and the grid of a scene around it; ``shift`` from multiples of 60 m."""
-
-    tile: Tile
-    epsg: int
-    resolution: int
-    shift: int = 0
-
-
-CASES = {
-    "neighbour north": Case(tile_at(6.01, 44.9), 32631, 10),
-    "neighbour south": Case(tile_at(150.02, -33.5), 32755, 10),
-    "neighbour near the pole": Case(tile_at(12.02, 83.5), 32632, 10),
-    "west of the antimeridian": Case(tile_at(179.995, 52.0), 32601, 10),
-    "east of the antimeridian": Case(tile_at(-179.995, -17.0), 32760, 10),
-    "neighbour across the equator": Case(tile_at(6.002, 0.005), 32731, 10),
-    "Landsat north": Case(tile_at(9.3, 48.0), 32632, 30, 15),
-    "Landsat south, northern code": Case(tile_at(151.0, -33.5), 32656, 30, 15),
-    "Landsat of the neighbour": Case(tile_at(6.01, -44.9), 32631, 30, 15),
-}
-
-
-class Placed(NamedTuple):
-    """Where a case's pixels are: tile centres in pixels of the scene, from its corner."""
-
-    west: float
-    north: float
-    shape: tuple[int, int]
-    columns: np.ndarray
-    rows: np.ndarray
-
-
-def placed(case: Case, margin: int = 20) -> Placed:
-    west, south, east, north = case.tile.bounds
-    step = case.resolution
-    x, y = np.meshgrid(
-        np.arange(west + step / 2, east, step), np.arange(north - step / 2, south, -step)
-    )
-    there = Transformer.from_crs(case.tile.zone.epsg, case.epsg, always_xy=True)
-    x, y = there.transform(x, y)
-    left = np.floor(x.min() / 60) * 60 - margin * step + case.shift
-    top = np.ceil(y.max() / 60) * 60 + margin * step + case.shift
-    shape = int((top - y.min()) // step) + margin, int((x.max() - left) // step) + margin
-    return Placed(left, top, shape, (x - left) / step, (top - y) / step)
-
-
-def waves(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A smooth field at places in pixels."""
-    return 3000 + 1000 * np.sin(2 * np.pi * columns / 40) * np.cos(2 * np.pi * rows / 52)
-
-
-def field(kind: str, shape: tuple[int, int]) -> np.ndarray:
-    if kind == "noisy":
-        return np.random.default_rng(1).integers(1, 12_000, shape).astype(np.float32)
-    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
-    return waves(columns, rows).astype(np.float32)
-
-
-def write(
-    path: Path,
-    values: np.ndarray,
-    epsg: int,
-    west: float,
-    north: float,
-    size: float,
-    nodata: float | None = 0,
-) -> str:
-    height, width = values.shape
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=height,
-        width=width,
-        count=1,
-        dtype=values.dtype,
-        crs=f"EPSG:{epsg}",
-        transform=from_origin(west, north, size, size),
-        nodata=nodata,
-        tiled=True,
-        blockxsize=128,
-        blockysize=128,
-        compress="deflate",
-    ) as file:
-        file.write(values, 1)
-    return str(path)
-
-
-def read(
-    href: str,
-    zone: Zone,
-    bounds: tuple[int, int, int, int],
-    size: int,
-    how: str,
-    nodata: float | None = 0.0,
-) -> np.ndarray:
-    band = SceneBand("band", href, 1.0, 0.0, nodata)
-    [found] = read_assets([AssetWindow("scene", band, "generic", zone, bounds, size, how)])
-    assert not isinstance(found, ReadError), found
-    return found
-
-
-def warped(href: str, tile: Tile, size: int, how: str) -> np.ndarray:
-    """The tile's pixels of the whole file, as GDAL places them exactly."""
-    side = tile.size // size
-    with (
-        rasterio.open(href) as file,
-        WarpedVRT(
-            file,
-            crs=f"EPSG:{tile.zone.epsg}",
-            transform=from_origin(tile.bounds[0], tile.bounds[3], size, size),
-            width=side,
-            height=side,
-            resampling=Resampling[how],
-            src_nodata=file.nodata,
-            nodata=file.nodata,
-            dtype="float32",
-            tolerance=1e-5,
-            # Else GDAL widens the kernel by how far a turned window's surroundings reach.
-            XSCALE=1,
-            YSCALE=1,
-        ) as view,
-    ):
-        return view.read(1)
-
-
-def kernel(values: np.ndarray, at: Placed, how: str) -> np.ndarray:
-    """Bilinear, or Keys' cubic of -0.5, at exact places."""
-    column, row = np.floor(at.columns - 0.5).astype(int), np.floor(at.rows - 0.5).astype(int)
-    right, down = at.columns - 0.5 - column, at.rows - 0.5 - row
-    total = np.zeros(column.shape)
-    for i in range(-1, 3):
-        for j in range(-1, 3):
-            weight = _weight(right - i, how) * _weight(down - j, how)
-            total += weight * values[row + j, column + i]
-    return total
-
-
-def _weight(distance: np.ndarray, how: str) -> np.ndarray:
-    d = np.abs(distance)
-    if how == "bilinear":
-        return np.maximum(1 - d, 0)
-    outer = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-    return np.where(d <= 1, 1.5 * d**3 - 2.5 * d**2 + 1, np.where(d < 2, outer, 0))
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noisy"])
@@ -377,89 +224,3 @@ def test_a_map_in_degrees_is_read_on_both_sides_of_the_antimeridian(
     sure = (np.abs(columns - np.round(columns)) > 0.01) & (np.abs(rows - np.round(rows)) > 0.01)
     np.testing.assert_array_equal(found[sure], expected[sure])
     assert sure.mean() > 0.9
-
-
-S2, LANDSAT = get_sensor("sentinel-2-l2a"), get_sensor("landsat-c2-l2")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Iterator[TinySource]:
-    yield TinySource(tmp_path / "source")
-
-
-def test_a_mosaic_of_the_neighbouring_zone_is_the_first_scene_filled_with_the_second(
-    source: TinySource,
-) -> None:
-    """Two granules of one pass, each cut by the swath's slanted edge, that overlap."""
-    case = CASES["neighbour north"]
-    at = placed(case)
-    at = at._replace(shape=(at.shape[0] // 2 * 2, at.shape[1] // 2 * 2))
-    rows, columns = np.mgrid[: at.shape[0] // 2, : at.shape[1] // 2] * 2
-    slant = columns + 0.3 * rows
-    hrefs = []
-    for name, seen in (("a", slant < 0.7 * at.shape[1]), ("b", slant > 0.5 * at.shape[1])):
-        fine = seen.repeat(2, 0).repeat(2, 1)
-        red = np.where(fine, field("smooth", at.shape) + 500 * (name == "b"), 0).astype(np.uint16)
-        swir = np.where(seen, field("smooth", seen.shape), 0).astype(np.uint16)
-        scl = np.where(seen, SCL_CLEAR, 0).astype(np.uint8)
-        bands = {"B04": (red, 10), "B11": (swir, 20)}
-        corner = int(at.west), int(at.north)
-        source.sentinel_2(name, case.epsg, *corner, bands, scl, s2__mgrs_tile=f"31XY{name.upper()}")
-        hrefs.append({k: str(source.folder / S2.id / name / f"{k}.tif") for k in ("B04", "B11")})
-    origin = open_source(str(source.write()))
-    scenes = origin.search(S2, box(-180, -80, 180, 84), "../..")
-    tile = case.tile
-    observed = read_block(tile.block, {tile: scenes}, S2, ("red", "swir16"), origin.profile, 0.6)
-    assert observed.tiles[0].source_scenes == ["a", "b"]
-    found = observed.pixels[tile.block.position(tile)].astype(int)
-    for place, (key, size, times) in enumerate((("B04", 10, 1), ("B11", 20, 2))):
-        parts = [warped(one[key], tile, size, "cubic") for one in hrefs]
-        parts = [np.where(part > 0, np.maximum(np.rint(part) - 1000, 1), 0) for part in parts]
-        expected = np.where(parts[0] > 0, *parts).repeat(times, 0).repeat(times, 1)
-        assert (expected > 0).all()
-        # To the number that rounding may add; at the seam either scene may have the pixel.
-        close = np.abs(found[place] - expected) <= 1
-        assert close.mean() > 0.998
-
-
-def test_masks_are_taken_from_the_nearest_pixel(source: TinySource) -> None:
-    """Classes blended by resampling would be other classes: 4 and 9 make 6 or 7."""
-    case = Case(CASES["Landsat south, northern code"].tile, 32656, 30, 15)
-    at = placed(case)
-    rng = np.random.default_rng(5)
-    cloudy = rng.random(at.shape) < 0.3
-    qa = np.where(cloudy, 1 << 3, 1 << 6).astype(np.uint16)
-    red = np.full(at.shape, 20_000, np.uint16)
-    bands = {"red": (red, 30), "qa_pixel": (qa, 30)}
-    corner = int(at.west), int(at.north)
-    assert corner[1] < 0 < corner[1] + FALSE_NORTHING_SOUTH
-    source.scene(
-        "scene", LANDSAT.id, 32656, *corner, bands, platform="landsat-9", landsat__wrs_path="89"
-    )
-    origin = open_source(str(source.write()))
-    scenes = origin.search(LANDSAT, box(-180, -80, 180, 84), "../..")
-    tile = case.tile
-    observed = read_block(tile.block, {tile: scenes}, LANDSAT, ("red",), origin.profile, 0.5)
-    # Half a pixel off, the centre lies on a corner: any of its four pixels is as near.
-    rows, columns = np.rint(at.rows).astype(int), np.rint(at.columns).astype(int)
-    shares = [1 - cloudy[rows - i, columns - j].mean() for i, j in ((0, 0), (0, 1), (1, 0), (1, 1))]
-    assert observed.tiles[0].clear_fraction in [pytest.approx(share, abs=1e-9) for share in shares]
-
-
-def test_clear_share_of_a_neighbouring_scene_is_that_of_its_nearest_classes(
-    source: TinySource,
-) -> None:
-    case = CASES["neighbour south"]
-    coarse = Case(case.tile, case.epsg, 20)
-    at = placed(coarse)
-    scl = np.where(np.random.default_rng(6).random(at.shape) < 0.25, SCL_CLOUD, SCL_CLEAR)
-    red = np.full((2 * at.shape[0], 2 * at.shape[1]), 3000, np.uint16)
-    corner = int(at.west), int(at.north)
-    source.sentinel_2("scene", case.epsg, *corner, {"B04": (red, 10)}, scl.astype(np.uint8))
-    origin = open_source(str(source.write()))
-    scenes = origin.search(S2, box(-180, -80, 180, 84), "../..")
-    tile = case.tile
-    observed = read_block(tile.block, {tile: scenes}, S2, ("red",), origin.profile, 0.5)
-    nearest = scl[at.rows.astype(int), at.columns.astype(int)]
-    clear = float((nearest == SCL_CLEAR).mean())
-    assert observed.tiles[0].clear_fraction == pytest.approx(clear, abs=0.01)
