@@ -33,7 +33,7 @@ HEADER_BYTES = 32 * 1024
 OPEN_FILES = 1024
 """Files whose headers are remembered; they hold no connection."""
 
-CACHE_BYTES = 256 * 1024**2
+CACHE_BYTES = 512 * 1024**2
 """Decoded blocks that are remembered: those at a window's edge are wanted by its neighbour."""
 
 _Place = tuple[int, int]
