@@ -17,7 +17,7 @@ from data_catalog.areas import parse_area, parse_period
 from data_catalog.catalogue import Catalogue
 from data_catalog.costs import fetched_bytes, seconds_for, stored_bytes
 from data_catalog.errors import CatalogueError, SourceError
-from data_catalog.grid import DEFAULT_TILE_SIZE, Tile, blocks_of, tiles_covering
+from data_catalog.grid import DEFAULT_TILE_SIZE, Tile, blocks_of
 from data_catalog.nearby_scenes import told_instead
 from data_catalog.reading import NOT_OBSERVED, Composite
 from data_catalog.redaction import redacted, redacted_record
@@ -31,6 +31,7 @@ from data_catalog.segments import (
 )
 from data_catalog.sensors import Sensor, get_sensor
 from data_catalog.source_catalogue import open_source
+from data_catalog.tile_cover import tiles_covering
 
 PLANS = ".plans"
 """Folder of the catalogue that holds plans until their segment is published."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from data_catalog.areas import parse_area
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.evaluation import check_coded
-from data_catalog.grid import parse_tile_id, tiles_covering
+from data_catalog.grid import parse_tile_id
 from data_catalog.labels import load_labels
 from data_catalog.observations import current_observations
+from data_catalog.tile_cover import tiles_covering
 from data_catalog.training import known_tiles
 from flows.bands import check_held, not_fetched
 from flows.learning import extractors_for, label_source, settings_for

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from data_catalog.areas import parse_area
 from data_catalog.errors import AreaError
-from data_catalog.grid import Tile, Zone, tile_at, tiles_covering
+from data_catalog.grid import Tile, Zone, tile_at
+from data_catalog.tile_cover import tiles_covering
 
 PLACES = [(11.575, 48.137), (-179.99, -17.0), (180.0, 0.5), (30.1, -2.25)]
 SQUARE = shapely.box(10, 50, 10.1, 50.1)

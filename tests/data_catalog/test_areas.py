@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.errors import AreaError
-from data_catalog.grid import Zone, tile_at, tiles_covering
+from data_catalog.grid import Zone, tile_at
+from data_catalog.tile_cover import tiles_covering
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 50], [11, 50], [11, 51], [10, 51], [10, 50]]]}
 

@@ -13,7 +13,8 @@ from data_catalog.demo_world.land_cover import LAND_COVER, land_cover_classes
 from data_catalog.demo_world.scenes import granules, mgrs_square, wrs_path_row
 from data_catalog.demo_world.spectra import FIRST_CROP, MATERIALS, Material
 from data_catalog.errors import GridError, SourceError
-from data_catalog.grid import Zone, tiles_covering
+from data_catalog.grid import Zone
+from data_catalog.tile_cover import tiles_covering
 
 NORTH = World(tiles=4)
 SOUTH = World(zone=Zone(33, "S"), column=300, row=2000, tiles=3, seed=3)

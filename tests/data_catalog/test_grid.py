@@ -16,9 +16,9 @@ from data_catalog.grid import (
     blocks_of,
     parse_tile_id,
     tile_at,
-    tiles_covering,
     zone_at,
 )
+from data_catalog.tile_cover import tiles_covering
 
 LON = st.floats(-180, 180)
 LAT = st.floats(-80, 84)

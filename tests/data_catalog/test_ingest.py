@@ -11,10 +11,11 @@ from tiny_source import SCL_CLEAR, TinySource, noise
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world import World, build_world, world_area
 from data_catalog.errors import CatalogueError, GridError, SensorError, SourceError
-from data_catalog.grid import Tile, Zone, tiles_covering
+from data_catalog.grid import Tile, Zone
 from data_catalog.http_server import serve_folder
 from data_catalog.observations import current_observations, read_tiles
 from data_catalog.planning import IngestPlan, plan_ingest
+from data_catalog.tile_cover import tiles_covering
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry.base import BaseGeometry
 
-from data_catalog.grid import footprints, tiles_covering
+from data_catalog.grid import footprints
 from data_catalog.scenes import globe_copies
 from data_catalog.search_areas import (
     REQUEST_VERTICES,
@@ -13,6 +13,7 @@ from data_catalog.search_areas import (
     ground_of,
     search_areas,
 )
+from data_catalog.tile_cover import tiles_covering
 
 WORLD = shapely.box(-180, -90, 180, 90)
 

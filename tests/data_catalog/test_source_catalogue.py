@@ -13,11 +13,11 @@ from tiny_source import SCL_CLEAR, TinySource
 
 from data_catalog.areas import parse_period
 from data_catalog.errors import SourceError
-from data_catalog.grid import tiles_covering
 from data_catalog.http_server import serve_folder
 from data_catalog.search_areas import ground_of
 from data_catalog.sensors import get_sensor
 from data_catalog.source_catalogue import open_source
+from data_catalog.tile_cover import tiles_covering
 
 S2, LANDSAT = get_sensor("sentinel-2-l2a"), get_sensor("landsat-c2-l2")
 ALWAYS = "../.."
