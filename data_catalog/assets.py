@@ -35,6 +35,9 @@ STRIP_PIXELS = 512
 Over 5 km that is right to 0.005 of a pixel of 10 m. rasterio passes no smaller tolerance on.
 """
 
+AHEAD_PIXELS = 24 * 1024**2
+"""Read ahead of what is worked on: two blocks of Sentinel-2's default bands."""
+
 _KERNEL_PIXELS = 3
 _SAME_PIXEL = 1e-4
 _COARSENING = 1.5
@@ -100,13 +103,21 @@ def read_assets(windows: Sequence[AssetWindow]) -> Iterator[NDArray[Any] | ReadE
         For each window its numbers ``(y, x)`` with the northernmost row first, or, if they cannot
         be read after all retries, the error that names scene, asset and cause.
     """
-    under_way = deque(_RUNNER.submit(_patch(window)) for window in windows)
+    waiting, under_way, ahead = deque(windows), deque[Any](), 0
     for window in windows:
-        try:
-            yield _on_grid(under_way.popleft().result(), window)
-        except ReadError as error:
-            told = redacted(str(error))
-            yield ReadError(f"{window.scene_id}, asset {window.band.key}: {told}")
+        while waiting and (not under_way or ahead < AHEAD_PIXELS):
+            ahead += waiting[0].shape[0] * waiting[0].shape[1]
+            under_way.append(_RUNNER.submit(_patch(waiting.popleft())))
+        yield _result(under_way.popleft(), window)
+        ahead -= window.shape[0] * window.shape[1]
+
+
+def _result(patch: Any, window: AssetWindow) -> NDArray[Any] | ReadError:
+    try:
+        return _on_grid(patch.result(), window)
+    except Exception as error:  # Whatever a library raises, one bad scene must not end the run.
+        told = redacted(str(error)) or type(error).__name__
+        return ReadError(f"{window.scene_id}, asset {window.band.key}: {told}")
 
 
 def rectangles(tiles: Iterable[Tile]) -> list[list[Tile]]:
@@ -185,8 +196,23 @@ async def _read(raster: Raster, window: AssetWindow) -> _Patch | None:
     if west >= east or north >= south:
         return None
     pixels = await raster.read(Window(west, north, east - west, south - north))
+    pixels = _with_nodata_of(window.band, pixels, raster.nodata)
     corner = raster.transform @ Affine.translation(west, north)
     return _Patch(pixels, raster.crs, corner, offset is not None)
+
+
+def _with_nodata_of(
+    band: SceneBand, pixels: NDArray[Any], own_nodata: float | None
+) -> NDArray[Any]:
+    """The pixels with what the file itself calls nodata as the scene calls it."""
+    if own_nodata is None or own_nodata == band.nodata or np.isnan(own_nodata):
+        return pixels
+    unobserved = pixels == own_nodata
+    if not unobserved.any():
+        return pixels
+    return np.where(unobserved, np.nan if band.nodata is None else band.nodata, pixels).astype(
+        np.float32
+    )
 
 
 def _on_grid(patch: _Patch | None, window: AssetWindow) -> NDArray[Any]:
@@ -251,6 +277,8 @@ def _window_around(raster: Raster, window: AssetWindow) -> Window:
         middle = (raster.transform @ (raster.width / 2, raster.height / 2))[0]
         x = middle + (x - middle + 180.0) % 360.0 - 180.0
     columns, rows = ~raster.transform @ (x, y)
+    if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
+        raise ReadError("it lies on the other side of the Earth from where its item says")
     height, width = window.shape
     left, right = _reach(columns, width)
     top, bottom = _reach(rows, height)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -32,6 +32,9 @@ LONGEST_WAIT_S = 120.0
 
 SIGNED_FOR_S = 600.0
 """Tokens live under an hour."""
+
+WHOLE_FILE_BYTES = 64 * 1024**2
+"""Largest file that is fetched whole, again for every range, where its server knows no ranges."""
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15.0, sock_read=60.0)
 GAP_BYTES = 16 * 1024
@@ -165,9 +168,12 @@ class RangeReader:
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         TRAFFIC.requests += 1
         try:
-            url = URL(address, encoded=True)
+            # What is written with escapes, as signatures are, must stay as it is.
+            url = URL(address, encoded=address.isascii() and " " not in address)
             async with self.session.get(url, headers=headers, proxy=self._proxy) as response:
                 _check_status(response)
+                if response.status == 200 and (response.content_length or 0) > WHOLE_FILE_BYTES:
+                    raise ReadError("its server gives no byte ranges, and it is too large to fetch")
                 body = await response.read()
         except _RefusedError:
             self._refused = address
@@ -242,7 +248,8 @@ def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _read_local(path: str, start: int, stop: int) -> bytes:
     try:
-        with Path(path.removeprefix("file://")).open("rb") as file:
+        local = unquote(urlsplit(path).path) if path.startswith("file://") else path
+        with Path(local).open("rb") as file:
             return os.pread(file.fileno(), stop - start, start)
     except OSError as error:
         raise ReadError(error.strerror or str(error)) from None

@@ -18,7 +18,7 @@ from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import write_geoparquet
-from data_catalog.grid import BLOCK_TILES, footprints, parse_tile_id
+from data_catalog.grid import footprints, parse_tile_id
 from data_catalog.licences import attribution, source_years
 from data_catalog.memory import Room, keep_freed_memory
 from data_catalog.planning import IngestPlan
@@ -42,7 +42,7 @@ from data_catalog.stac_items import segment_item
 WORKERS = 8
 """Threads that read blocks at once, where blocks have few tiles."""
 
-_ROOM = Room(4 * BLOCK_TILES**2)
+_ROOM = Room(128 * 1024**2)
 
 # Of use only to threads that begin later.
 keep_freed_memory()
@@ -96,9 +96,10 @@ def ingest_block(plan_folder: Path | str, block_id: str) -> BlockReport:
 def in_flight(plan: IngestPlan, block_id: str) -> Iterator[None]:
     """Waits until a block can be worked on, and holds its share of memory while it is.
 
-    Of full blocks four are worked on at once: more come no faster, and take 100 MiB each.
+    Of full blocks of six bands four are worked on at once: more come no faster.
     """
-    with _ROOM.taking(len(plan.blocks[block_id])):
+    side = plan.tile_size // plan.sensor.resolution
+    with _ROOM.taking(2 * len(plan.blocks[block_id]) * len(plan.bands) * side**2):
         yield
 
 

@@ -6,6 +6,7 @@ What a profile does not know, the items themselves tell: see :mod:`data_catalog.
 from __future__ import annotations
 
 import threading
+import time
 import tomllib
 from collections.abc import Callable
 from importlib import resources
@@ -30,7 +31,11 @@ _PROFILES: dict[str, dict[str, str]] = tomllib.loads(
 NAMED_SOURCES = {name: profile["address"] for name, profile in _PROFILES.items()}
 """Addresses of the catalogues that have a name."""
 
+SILENCE_S = 30.0
+"""A signing service that failed is not asked again for so long, lest every asset waits for it."""
+
 _SIGNING = threading.Lock()
+_FAILURES: list[tuple[float, str]] = []
 
 
 def profile_of(address: str) -> str:
@@ -52,7 +57,13 @@ def sign(href: str, profile: str) -> str:
     if _PROFILES.get(profile, {}).get("signing") != "planetary-computer":
         return href
     with _SIGNING:
-        return _in_time(SIGNING_TIMEOUT_S, lambda: str(planetary_computer.sign_url(href)))
+        if _FAILURES and time.monotonic() - _FAILURES[-1][0] < SILENCE_S:
+            raise SourceError(_FAILURES[-1][1])
+        try:
+            return _in_time(SIGNING_TIMEOUT_S, lambda: str(planetary_computer.sign_url(href)))
+        except SourceError as error:
+            _FAILURES[:] = [(time.monotonic(), str(error))]
+            raise
 
 
 def forget_tokens() -> None:

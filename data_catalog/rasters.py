@@ -21,6 +21,7 @@ from async_tiff import TIFF, ImageFileDirectory
 from async_tiff.enums import Compression, PlanarConfiguration, SampleFormat
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.windows import Window
 
 from data_catalog.byte_ranges import CONNECTIONS, TIMEOUT, RangeReader, is_remote
@@ -130,7 +131,7 @@ class Rasters:
             await self._session.close()
 
     async def _open(self, href: str, profile: str) -> Raster:
-        if not is_remote(href) and "://" in href.removeprefix("file://"):
+        if not is_remote(href) and _is_for_gdal(href):
             return await asyncio.to_thread(GdalRaster, href, profile)
         if self._session is None and is_remote(href):
             connector = aiohttp.TCPConnector(limit=CONNECTIONS)
@@ -142,10 +143,14 @@ class Rasters:
         try:
             tiff = await TIFF.open("", store=reader, prefetch=len(head))
             return TiledTiff(href, tiff, self._blocks)
-        except _UnsuitedError:
+        except (_UnsuitedError, CRSError):
             return await asyncio.to_thread(GdalRaster, href, profile)
         except Exception as error:
-            raise ReadError(_told(error)) from None
+            raise DamagedError(_told(error)) from None
+
+
+def _is_for_gdal(href: str) -> bool:
+    return href.startswith("/vsi") or "://" in href.removeprefix("file://")
 
 
 class _UnsuitedError(Exception):
@@ -261,7 +266,16 @@ class _BlockCache:
             self._blocks.move_to_end((href, *place))
         if missing:
             await self._fill(href, missing, fetch)
-        return [await future for future in futures]
+        found = []
+        for place, future in zip(places, futures, strict=True):
+            try:
+                found.append(await future)
+            except ReadError:
+                if place in missing:
+                    raise
+                # Another window's request failed, perhaps for another block's sake.
+                found += await self.get(href, [place], fetch)
+        return found
 
     def forget(self, href: str) -> None:
         for key in [key for key in self._blocks if key[0] == href and self._blocks[key].done()]:

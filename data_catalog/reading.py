@@ -129,8 +129,10 @@ def _read_best(
             if _has_failed(choice, failures):
                 result.pixels[result.block.position(tile)] = 0
                 waiting.append(tile)
-            else:
+            elif result.pixels[result.block.position(tile)].any():
                 result.tiles.append(_valid(tile, [choice], candidates[tile], failures))
+            else:
+                result.tiles.append(_invalid(tile, [], candidates[tile], failures))
 
 
 def _read_median(
@@ -149,8 +151,8 @@ def _read_median(
         if len(failures) == failed_before:
             break
     for tile, scenes in candidates.items():
-        if tile in enough:
-            result.pixels[result.block.position(tile)] = median(np.stack(layers[tile]))
+        if tile in enough and (pixels := median(np.stack(layers[tile]))).any():
+            result.pixels[result.block.position(tile)] = pixels
             result.tiles.append(_valid(tile, passes[tile], scenes, failures))
         else:
             result.tiles.append(_invalid(tile, passes[tile], scenes, failures))

@@ -9,8 +9,10 @@ from typing import Any
 
 import pystac
 import stac_geoparquet.arrow
+from shapely.geometry import mapping
 
 from data_catalog.redaction import redacted, redacted_record
+from data_catalog.scenes import scene_area
 
 # Its debug messages cannot be formatted.
 logging.getLogger(stac_geoparquet.arrow.__name__).setLevel(logging.INFO)
@@ -50,4 +52,6 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         if link["rel"] == "self"
     ]
     row: dict[str, Any] = redacted_record(dict(record) | {"links": links})
+    if row.get("geometry") is None:
+        row["geometry"] = mapping(scene_area(pystac.Item.from_dict(row)))
     return row

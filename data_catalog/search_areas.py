@@ -98,7 +98,7 @@ def _groups(parts: list[BaseGeometry]) -> list[list[BaseGeometry]]:
             room = REQUEST_VERTICES
         groups[-1].append(part)
         room -= vertices
-    return groups
+    return [group for group in groups if group]
 
 
 def _within_180(area: BaseGeometry) -> list[BaseGeometry]:
