@@ -155,7 +155,8 @@ def _read_median(
             result.pixels[result.block.position(tile)] = pixels
             result.tiles.append(_valid(tile, passes[tile], scenes, failures))
         else:
-            result.tiles.append(_invalid(tile, passes[tile], scenes, failures))
+            seen = [] if tile in enough else passes[tile]
+            result.tiles.append(_invalid(tile, seen, scenes, failures))
 
 
 def _clear_layers(
