@@ -14,8 +14,8 @@ from shapely.geometry import mapping
 from data_catalog.redaction import redacted, redacted_record
 from data_catalog.scenes import scene_area
 
-# Its debug messages cannot be formatted.
-logging.getLogger(stac_geoparquet.arrow.__name__).setLevel(logging.INFO)
+# Its debug messages cannot be formatted, and the others tell of memory.
+logging.getLogger(stac_geoparquet.arrow.__name__).setLevel(logging.WARNING)
 
 SCENES_FILE = "scenes.parquet"
 
