@@ -97,5 +97,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{max(int(seconds), 1)} s"
     minutes = -(-int(seconds) // 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:,.0f} h"

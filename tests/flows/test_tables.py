@@ -16,6 +16,11 @@ def test_a_markdown_table_has_a_line_per_key() -> None:
     ]
 
 
+def test_durations_are_told_as_people_do() -> None:
+    rows = [{"sensor": "fine", "duration": seconds} for seconds in (0.2, 59, 61, 7200)]
+    assert markdown_table(rows).splitlines()[2] == "| duration | 1 s | 59 s | 2 min | 2 h |"
+
+
 def test_rows_are_printed_whole(capsys) -> None:
     print_rows(ROWS, "Tiles")
     shown = capsys.readouterr().out
