@@ -128,10 +128,15 @@ def ours(work: Workload, epochs: int) -> float:
 
 
 def plain(
-    work: Workload, data: Dataset, workers: int, epochs: int, mixed_precision: bool = False
+    work: Workload,
+    data: Dataset,
+    workers: int,
+    epochs: int,
+    mixed_precision: bool = False,
+    batch: int = PLAIN_BATCH,
 ) -> float:
     loader = DataLoader(
-        data, PLAIN_BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        data, batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
     )
     network = work.network(plain_dropout=True).train()
     optimiser = torch.optim.Adam(
@@ -190,6 +195,9 @@ def measure(work: Workload, rounds: int, epochs: int) -> dict[str, float]:
         "rshash": lambda: ours(work, epochs),
         "DataLoader, cache on disk, 0 workers": lambda: plain(work, disk, 0, epochs),
         "DataLoader, cache on disk, 2 workers": lambda: plain(work, disk, 2, epochs),
+        "DataLoader, cache on disk, our batch": lambda: plain(
+            work, disk, 0, epochs, batch=work.settings.batch_size or PLAIN_BATCH
+        ),
         "DataLoader, tensors, 0 workers": lambda: plain(work, memory, 0, epochs),
         "DataLoader, tensors, 2 workers": lambda: plain(work, memory, 2, epochs),
         "DataLoader, tensors, mixed precision": lambda: plain(work, memory, 0, epochs, True),

@@ -63,22 +63,6 @@ class _PassingError(Exception):
 
 
 @dataclass
-class Traffic:
-    """What was asked for since the process began.
-
-    Attributes:
-        requests: Number of requests, retries included.
-        received: Bytes of their answers.
-    """
-
-    requests: int = 0
-    received: int = 0
-
-
-TRAFFIC = Traffic()
-
-
-@dataclass
 class RangeReader:
     """Reads byte ranges of one file, local or behind HTTP; belongs to one event loop.
 
@@ -166,7 +150,6 @@ class RangeReader:
         assert self.session is not None
         address = await self._address()
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        TRAFFIC.requests += 1
         try:
             # What is written with escapes, as signatures are, must stay as it is.
             url = URL(address, encoded=address.isascii() and " " not in address)
@@ -180,7 +163,6 @@ class RangeReader:
             raise
         except _PASSING_FAULTS as error:
             raise _PassingError(redacted(str(error)) or type(error).__name__) from None
-        TRAFFIC.received += len(body)
         if response.status == 200:  # the server knows no ranges
             return body[start:stop]
         if len(body) != _promised(response, start, stop):

@@ -6,13 +6,11 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _MOST = 2**31 - 1
 
 
-@cache
 def keep_freed_memory() -> None:
     """Lets the process use memory again that it has freed, from now on.
 

@@ -32,10 +32,10 @@ NAMED_SOURCES = {name: profile["address"] for name, profile in _PROFILES.items()
 """Addresses of the catalogues that have a name."""
 
 SILENCE_S = 30.0
-"""A signing service that failed is not asked again for so long, lest every asset waits for it."""
+"""A service that did not answer in time is not asked again for so long: every asset would wait."""
 
 _SIGNING = threading.Lock()
-_FAILURES: list[tuple[float, str]] = []
+_silent_until = 0.0
 
 
 def profile_of(address: str) -> str:
@@ -56,14 +56,17 @@ def sign(href: str, profile: str) -> str:
     """
     if _PROFILES.get(profile, {}).get("signing") != "planetary-computer":
         return href
+    global _silent_until
     with _SIGNING:
-        if _FAILURES and time.monotonic() - _FAILURES[-1][0] < SILENCE_S:
-            raise SourceError(_FAILURES[-1][1])
+        if time.monotonic() < _silent_until:
+            raise _unsigned("the service has just not answered")
         try:
             return _in_time(SIGNING_TIMEOUT_S, lambda: str(planetary_computer.sign_url(href)))
-        except SourceError as error:
-            _FAILURES[:] = [(time.monotonic(), str(error))]
-            raise
+        except TimeoutError as error:
+            _silent_until = time.monotonic() + SILENCE_S
+            raise _unsigned(str(error)) from None
+        except Exception as error:  # of one address: others may well be signed
+            raise _unsigned(redacted(str(error))) from None
 
 
 def forget_tokens() -> None:
@@ -85,7 +88,12 @@ def _in_time(seconds: float, call: Callable[[], str]) -> str:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
-    if "result" in outcome:
-        return str(outcome["result"])
-    cause = redacted(str(outcome.get("error", f"no answer in {seconds:g} s")))
-    raise SourceError(f"The address of an asset could not be signed: {cause}")
+    if "error" in outcome:
+        raise outcome["error"]
+    if "result" not in outcome:
+        raise TimeoutError(f"no answer in {seconds:g} s")
+    return str(outcome["result"])
+
+
+def _unsigned(cause: str) -> SourceError:
+    return SourceError(f"The address of an asset could not be signed: {cause}")

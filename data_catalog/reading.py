@@ -117,8 +117,16 @@ def _read_best(
     result: BlockObservations,
 ) -> None:
     failures, waiting = result.failures, list(candidates)
+    empty: set[tuple[Tile, str]] = set()  # passes whose bands lack what their masks promise
     while waiting:
-        best = {tile: _best(_readable(tile, candidates, masks, failures)) for tile in waiting}
+        best = {
+            tile: _best(
+                one
+                for one in _readable(tile, candidates, masks, failures)
+                if (tile, one.pass_id) not in empty
+            )
+            for tile in waiting
+        }
         chosen = {t: c for t, c in best.items() if c and c.clear_fraction >= minimum_clear}
         for tile in set(waiting) - set(chosen):
             seen = [found] if (found := best[tile]) else []
@@ -126,13 +134,15 @@ def _read_best(
         reader.read(chosen, result.pixels)
         waiting = []
         for tile, choice in chosen.items():
-            if _has_failed(choice, failures):
-                result.pixels[result.block.position(tile)] = 0
+            pixels = result.pixels[result.block.position(tile)]
+            if any(scene.id in failures for scene in choice.scenes):
+                pixels[:] = 0
                 waiting.append(tile)
-            elif result.pixels[result.block.position(tile)].any():
-                result.tiles.append(_valid(tile, [choice], candidates[tile], failures))
+            elif not pixels.any():
+                empty.add((tile, choice.pass_id))
+                waiting.append(tile)
             else:
-                result.tiles.append(_invalid(tile, [], candidates[tile], failures))
+                result.tiles.append(_valid(tile, [choice], candidates[tile], failures))
 
 
 def _read_median(
@@ -201,14 +211,10 @@ def _readable(
     return passes_over(tile, readable, masks)
 
 
-def _best(passes: list[PassOverTile]) -> PassOverTile | None:
+def _best(passes: Iterable[PassOverTile]) -> PassOverTile | None:
     return max(
         passes, key=lambda p: (round(p.clear_fraction, 3), p.moment, p.pass_id), default=None
     )
-
-
-def _has_failed(choice: PassOverTile, failures: dict[str, str]) -> bool:
-    return any(scene.id in failures for scene in choice.scenes)
 
 
 def _clear_fraction(passes: list[PassOverTile]) -> float:

@@ -12,8 +12,7 @@ from rasterio.transform import from_origin
 from stac_schemas import assert_catalogue_valid
 from tiny_source import TinySource
 
-from data_catalog import byte_ranges, land_cover
-from data_catalog.catalogue import Catalogue
+from data_catalog import land_cover
 from data_catalog.demo_world import World, build_world
 from data_catalog.errors import GridError, SourceError
 from data_catalog.grid import Tile, Zone
@@ -35,19 +34,7 @@ NAMES = [entry["description"] for entry in CLASSES]
 NUMBERS = [entry["value"] for entry in CLASSES]
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byte_ranges, "RETRY_DELAYS_S", (0.05,))
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue.create(tmp_path / "catalogue")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> TinySource:
-    return TinySource(tmp_path / "source")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def classes_of(shape: tuple[int, int], seed: int = 0) -> np.ndarray:

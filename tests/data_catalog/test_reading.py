@@ -8,7 +8,6 @@ import pytest
 from shapely.geometry import box
 from tiny_source import SCL_CLEAR, SCL_CLOUD, TinySource, noise
 
-from data_catalog import byte_ranges
 from data_catalog.assets import AssetWindow, read_assets
 from data_catalog.errors import ReadError
 from data_catalog.grid import BLOCK_TILES, FALSE_NORTHING_SOUTH, Tile, Zone
@@ -24,14 +23,7 @@ MOMENT = datetime(2024, 6, 18, 10, 16, tzinfo=UTC)
 BANDS = ("red", "swir16")
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byte_ranges, "RETRY_DELAYS_S", (0.05,))
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> TinySource:
-    return TinySource(tmp_path / "source")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

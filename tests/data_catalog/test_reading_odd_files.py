@@ -1,12 +1,15 @@
 """Files that are other than their items say, or that hold less than their masks promise."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from ingesting import MOMENT, S2, TILE, add_granule, index_of, plan, run
+from rasterio.transform import from_origin
 from tiny_source import SCL_CLEAR, TinySource, noise, write_cog
 
 from data_catalog.assets import AssetWindow, read_assets
@@ -31,9 +34,19 @@ def test_a_file_on_the_other_side_of_the_earth_fails_alone(tmp_path: Path) -> No
     near, far = tmp_path / "near.tif", tmp_path / "far.tif"
     write_cog(near, noise((192, 192), 1), TILE.zone.epsg, west, north, 10)
     write_cog(far, noise((192, 192), 1), 2193, 1_600_000, 5_400_000, 10)
-    found = list(read_assets([window(far), window(near)]))
-    assert isinstance(found[0], ReadError) or not found[0].any()
-    np.testing.assert_array_equal(found[1], noise((192, 192), 1))
+    unseen = tmp_path / "unseen.tif"
+    globe = "+proj=ortho +lat_0=-50 +lon_0=-171"
+    with rasterio.open(
+        unseen, "w", driver="GTiff", width=9, height=9, count=1, dtype="uint16", crs=globe,
+        transform=from_origin(0, 0, 10, 10),
+    ) as file:  # fmt: skip
+        file.write(noise((9, 9), 1), 1)
+    elsewhere, error, found = read_assets([window(far), window(unseen), window(near)])
+    assert not isinstance(elsewhere, ReadError)
+    assert not elsewhere.any()
+    assert isinstance(error, ReadError)
+    assert "other side of the Earth" in str(error)
+    np.testing.assert_array_equal(found, noise((192, 192), 1))
 
 
 def test_an_address_that_is_none_fails_alone(tmp_path: Path) -> None:
@@ -75,6 +88,20 @@ def test_a_tile_whose_bands_are_empty_is_not_valid(
     assert (index["state"] == "valid").sum() == 1
 
 
+def test_another_pass_stands_in_for_one_whose_bands_are_empty(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    west, _, _, north = TILE.bounds
+    nothing = np.zeros((312, 504), np.uint16)
+    bands = {"B04": (nothing, 10), "B11": (nothing[::2, ::2].copy(), 20)}
+    scl = np.full((156, 252), SCL_CLEAR, np.uint8)
+    moment = MOMENT + timedelta(days=5)
+    source.sentinel_2("empty", TILE.zone.epsg, west - 600, north + 600, bands, scl, moment)
+    add_granule(source, "older")
+    segment_id = run(catalogue, plan(catalogue, source, area=CENTRE))
+    assert [list(used) for used in index_of(catalogue, segment_id)["source_scenes"]] == [["older"]]
+
+
 def test_a_median_of_clouds_alone_is_not_valid(catalogue: Catalogue, source: TinySource) -> None:
     add_granule(source, "cloudy", clear=False)
     options = {"composite": "median", "minimum_clear": 0.0, "area": CENTRE}
@@ -102,8 +129,6 @@ def test_a_bad_block_does_not_fail_a_window_that_only_waits_for_a_good_one() -> 
 
 
 def test_no_request_is_for_no_ground() -> None:
-    import shapely
-
     long = shapely.Point(0, 0).buffer(1, quad_segs=200)
     assert shapely.get_num_coordinates(long) > 300
     assert [len(group) for group in _groups([long, shapely.box(0, 0, 1, 1)])] == [1, 1]
