@@ -32,6 +32,10 @@ def process_group() -> Iterator[None]:
     if "LOCAL_RANK" not in os.environ:
         yield
         return
+    # Optimisers import it, and what is imported while there is a group holds on to it: its threads
+    # would outlive it, and abort the process when they meet the interpreter's end.
+    import torch._dynamo
+
     device = training_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
