@@ -143,8 +143,10 @@ def plain(
         [p for p in network.parameters() if p.requires_grad], work.settings.learning_rate
     )
 
+    constant = None if work.given() is None else network.targets(work.given(), work.stream())
+
     def epoch() -> None:
-        target = network.targets(work.given(), work.stream())
+        target = network.targets(None, work.stream()) if constant is None else constant
         total = 0.0
         for rows, *arrays in loader:
             given = None if work.given() is None else work.latent[rows]

@@ -125,8 +125,8 @@ def train_hashing(
         total = torch.zeros((), device=run.device)
         seen = 0
         for rows, arrays in stream.epoch(epoch):
-            given = None if directions is None else directions[rows]
-            loss = hashing.loss(arrays, target[rows], given)
+            given = None if directions is None else directions.index_select(0, rows)
+            loss = hashing.loss(arrays, target.index_select(0, rows), given)
             optimise(loss, optimiser, hashing, len(rows))
             total += loss.detach() * len(rows)
             seen += len(rows)

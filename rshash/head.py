@@ -17,14 +17,15 @@ class Dropout(nn.Dropout):
 
     def forward(self, values: Tensor) -> Tensor:
         """Values of which a random share is zero while training; the others are scaled up."""
-        if not self.training or self.p == 0:
+        dropped = min(round(self.p * 256), 255)
+        if not self.training or dropped == 0:
             return values
         count = values.numel()
-        dropped = min(round(self.p * 256), 255)
         numbers = torch.empty(-(-count // 8), dtype=torch.int64, device=values.device)
         numbers.random_(-(2**63), None)
-        kept = numbers.view(torch.uint8)[:count].view(values.shape) >= dropped
-        return values * (kept.to(values.dtype) / (1 - dropped / 256))
+        # In place of a comparison: torch is slow to turn booleans into numbers.
+        kept = numbers.view(torch.uint8)[:count].clamp_(dropped - 1, dropped) - (dropped - 1)
+        return values * kept.view(values.shape).to(values.dtype).mul_(256 / (256 - dropped))
 
 
 class HashHead(nn.Module):
