@@ -18,9 +18,9 @@ from flows.parameters import (
     IngestFlowParameters,
     NightlyParameters,
     RehashParameters,
-    SimilarParameters,
     TrainParameters,
 )
+from flows.query_parameters import SimilarParameters
 from flows.tables import print_contents, print_rows, print_similar
 from rshash.errors import RshashError
 

@@ -376,23 +376,3 @@ class EvaluateParameters(LabelParameters, CatalogParameters):
         title="Output",
         description="Folder of the report. Without it: evaluation-MODEL, here.",
     )
-
-
-class SimilarParameters(CatalogParameters):
-    """Where to look for similar tiles, and how many to show."""
-
-    k: Annotated[int, Parameter(alias="-k")] = Field(
-        10, ge=1, le=10_000, title="Number", description="How many tiles to show."
-    )
-    minimum_distance: float = Field(
-        0.0,
-        ge=0.0,
-        title="Minimum distance (m)",
-        description="Leave out tiles nearer than this: neighbours look alike and are no discovery.",
-    )
-    model: str | None = Field(
-        None, title="Model", description="Model ID. Without it: the newest published model."
-    )
-    picture: Path | None = Field(
-        None, title="Picture", description="Also write the tiles as a PNG picture to this file."
-    )
