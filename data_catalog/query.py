@@ -2,143 +2,374 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyproj import Geod
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_columns, collection_of
 from data_catalog.errors import QueryError
-from data_catalog.grid import FALSE_NORTHING_SOUTH, Tile, footprints, parse_tile_id
+from data_catalog.grid import Tile, footprints, parse_tile_id
+from data_catalog.grid import tile_at as grid_tile_at
+from data_catalog.query_filters import Filters
+from data_catalog.query_places import (
+    GLOBE,
+    allowed_rows,
+    nearest_row,
+    rows_in,
+    rows_of_block,
+    rows_within,
+)
+from data_catalog.query_tables import CodeTables
 from rshash.codes import Words
 from rshash.search import CodeIndex
 
-_GLOBE = Geod(ellps="WGS84")
+RESULT_COLUMNS = ("tile_id", "datetime", "clear_fraction")
+NO_FILTERS = Filters()
+CACHED_FILTERS = 8
+FEW_EXCLUDED = 4096
+"""So many more tiles are searched for and left out after; beyond that they are masked."""
+
+Hits = tuple[NDArray[Any], NDArray[np.int64]]
+"""Distances and rows that a query found."""
 
 
 class PublishedCodes:
-    """The current codes of one model over all zones, ready to be searched.
+    """The current codes of one model over all zones, ready to be searched by many threads.
 
     Attributes:
         model_id: The model.
         bits: Length of the codes.
         sensor: ID of the sensor that the codes were made from.
-        tile_ids: Tile IDs, sorted; the order that ties break by.
+        tile_size: Metres that the tiles have on a side.
+        version: Differs whenever other codes are published.
     """
 
-    def __init__(self, model_id: str, bits: int, sensor: str, table: pa.Table):
+    def __init__(
+        self,
+        model_id: str,
+        bits: int,
+        sensor: str,
+        tile_size: int,
+        version: str,
+        tables: CodeTables,
+    ):
         self.model_id = model_id
         self.bits = bits
         self.sensor = sensor
-        self.tile_ids = pd.Index(table["tile_id"].to_pandas())
-        self._datetimes = table["datetime"].to_pandas()
-        words = [table[name].to_numpy() for name in code_columns(bits)]
-        self._codes: Words = np.stack(words, axis=1)
+        self.tile_size = tile_size
+        self.version = version
+        self._tables = tables
+        self._allowed = lru_cache(CACHED_FILTERS)(lambda filters: allowed_rows(tables, filters))
 
     def __len__(self) -> int:
         """Number of tiles that have a code."""
-        return len(self.tile_ids)
+        return len(self._tables)
+
+    @cached_property
+    def tile_ids(self) -> pd.Index[str]:
+        """Tile IDs, sorted; the order that ties break by."""
+        return pd.Index(self._tables.column("tile_id").to_pandas())
 
     def similar(
-        self, tile_id: str, k: int = 10, minimum_distance_m: float = 0.0
+        self,
+        tile_id: str,
+        k: int = 10,
+        *,
+        radius: int | None = None,
+        filters: Filters = NO_FILTERS,
     ) -> gpd.GeoDataFrame:
         """The tiles whose codes are nearest to a tile's, by Hamming distance, then by tile ID.
 
         Args:
             tile_id: A tile with a published code; it is not among its own results.
-            k: How many tiles are wanted, at least 1.
-            minimum_distance_m: Tiles whose centres are closer than this, in metres, are left out:
-                a tile's neighbours look like it and are no discovery.
+            k: How many tiles are wanted at most, at least 1.
+            radius: Only tiles whose codes differ by no more bits than this.
+            filters: What the tiles must fulfil.
 
         Returns:
             At most k rows: tile_id, distance (bits), lon and lat (of the centre, degrees), away_km,
-            datetime (of the observation) and the footprint as geometry; ``attrs["query"]`` is the
-            tile ID asked for.
+            datetime and clear_fraction (of the observation) and the footprint as geometry;
+            ``attrs["query"]`` is the tile ID asked for.
 
         Raises:
             GridError: The tile ID is malformed.
-            QueryError: The tile has no published code, or k or the distance is out of range.
+            QueryError: The tile has no published code, or k or the radius is out of range.
         """
-        if k < 1 or not minimum_distance_m >= 0.0:
-            raise QueryError(
-                f"A query wants k of at least 1 and a minimum distance of at least 0 m, "
-                f"but found {k} and {minimum_distance_m:g} m."
-            )
-        tile = parse_tile_id(tile_id)
-        row = self._row(tile)
-        allowed = np.ones(len(self), bool)
-        if minimum_distance_m > 0.0:
-            allowed = self._metres_from(tile) >= minimum_distance_m
-        allowed[row] = False
-        distances, rows = self._index.nearest(self._codes[row : row + 1], k, allowed)
-        result = self._result(tile, rows[0], distances[0])
+        result = self.similar_many([tile_id], k, radius=radius, filters=filters)
+        result = result.drop(columns="query")
         result.attrs["query"] = tile_id
         return result
+
+    def similar_many(
+        self,
+        tile_ids: Sequence[str],
+        k: int = 10,
+        *,
+        radius: int | None = None,
+        filters: Filters = NO_FILTERS,
+    ) -> gpd.GeoDataFrame:
+        """As :meth:`similar` for each of several tiles, with the tile asked for as ``query``."""
+        _check_numbers(k, radius)
+        tiles = [self._checked(tile_id) for tile_id in tile_ids]
+        own = np.array([self._row(tile) for tile in tiles], np.int64)
+        excluded = [
+            self._excluded([tile], rows, filters)
+            for tile, rows in zip(tiles, own[:, None], strict=True)
+        ]
+        hits = self._nearest(self._codes[own], k, radius, filters, excluded)
+        return self._result(hits, tiles, list(tile_ids))
+
+    def similar_to_codes(
+        self,
+        codes: Words,
+        k: int = 10,
+        *,
+        radius: int | None = None,
+        filters: Filters = NO_FILTERS,
+    ) -> gpd.GeoDataFrame:
+        """The tiles whose codes are nearest to given codes of the same model.
+
+        Args:
+            codes: uint64 ``(queries, words)``, as ``rshash.codes`` packs them.
+            k: How many tiles are wanted at most for each, at least 1.
+            radius: Only tiles whose codes differ by no more bits than this.
+            filters: What the tiles must fulfil.
+
+        Returns:
+            As :meth:`similar`, with the number of the code as first column ``query``; ``away_km``
+            is NaN.
+
+        Raises:
+            QueryError: The codes have another length, a filter needs a tile to measure from, or k
+                or the radius is out of range.
+        """
+        _check_numbers(k, radius)
+        width = len(code_columns(self.bits))
+        if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != np.uint64:
+            raise QueryError(
+                f"Model {self.model_id} has codes of {self.bits} bits, uint64 of shape "
+                f"(n, {width}), but found {codes.dtype} of shape {codes.shape}: only codes of one "
+                "and the same model compare."
+            )
+        if filters.need_a_place:
+            raise QueryError(
+                "A minimum distance or other blocks need a tile to measure from, and a code has no "
+                "place: leave them out."
+            )
+        none = [np.empty(0, np.int64)] * len(codes)
+        hits = self._nearest(codes, k, radius, filters, none)
+        return self._result(hits, [None] * len(codes), list(range(len(codes))))
+
+    def similar_to_examples(
+        self,
+        like: Sequence[str],
+        unlike: Sequence[str] = (),
+        k: int = 10,
+        *,
+        radius: int | None = None,
+        filters: Filters = NO_FILTERS,
+    ) -> gpd.GeoDataFrame:
+        """More like these, less like those.
+
+        A tile's distance is the mean Hamming distance to the tiles in `like` less half the mean
+        Hamming distance to those in `unlike`. Half, so that bits in which both agree still count
+        for what they share with `like`.
+
+        Args:
+            like: Tiles with a published code, at least one.
+            unlike: Tiles with a published code.
+            k: How many tiles are wanted at most, at least 1.
+            radius: Only tiles whose distance is no greater than this.
+            filters: What the tiles must fulfil; distance and block are those of any example.
+
+        Returns:
+            As :meth:`similar`, but ``distance`` is a fraction, ``away_km`` is measured from the
+            first of `like`, and ``attrs["query"]`` is that tile ID.
+
+        Raises:
+            GridError: A tile ID is malformed.
+            QueryError: `like` is empty, a tile has no published code, or k or the radius is out of
+                range.
+        """
+        _check_numbers(k, radius)
+        if not like:
+            raise QueryError("More like what? Name at least one tile that results should be like.")
+        tiles = [self._checked(tile_id) for tile_id in (*like, *unlike)]
+        own = np.array([self._row(tile) for tile in tiles], np.int64)
+        allowed = self._mask(filters, self._excluded(tiles, own, filters))
+        distances, rows = self._index.nearest_to_examples(
+            self._codes[own[: len(like)]], self._codes[own[len(like) :]], k, allowed
+        )
+        hits = [_cut(distances, rows, k, radius)]
+        result = self._result(hits, tiles[:1], [like[0]]).drop(columns="query")
+        result.attrs["query"] = like[0]
+        return result
+
+    def tile_at(self, lon: float, lat: float) -> str:
+        """ID of the tile with a published code at a place.
+
+        Raises:
+            GridError: The place is outside the tile grid.
+            QueryError: The tile there has no published code; the message names the nearest.
+        """
+        tile = grid_tile_at(lon, lat, self.tile_size)
+        self._row(tile)
+        return tile.id
+
+    def tile(self, tile_id: str) -> dict[str, Any]:
+        """What is published of one tile.
+
+        Returns:
+            tile_id, datetime, clear_fraction, code (hexadecimal, bit 0 first), code_source,
+            source_scenes, lon, lat (of the centre, degrees) and geometry (the footprint).
+
+        Raises:
+            GridError: The tile ID is malformed.
+            QueryError: The tile has no published code.
+        """
+        tile = self._checked(tile_id)
+        words = code_columns(self.bits)
+        columns = ["tile_id", "datetime", "clear_fraction", "code_source", "source_scenes", *words]
+        row = np.array([self._row(tile)])
+        [found] = self._tables.take(row, columns).to_pylist()
+        code = "".join(f"{found.pop(name):016x}" for name in words)
+        lon, lat = tile.centre
+        place = {"lon": lon, "lat": lat, "geometry": tile.footprint}
+        return {**found, "code": code[: self.bits // 4], **place}
+
+    def within(self, box: tuple[float, float, float, float], limit: int = 1000) -> gpd.GeoDataFrame:
+        """Tiles for a map.
+
+        Args:
+            box: West, south, east, north, degrees; west is greater than east over the antimeridian.
+            limit: Where there are more tiles, so many of them are taken, evenly spread.
+
+        Returns:
+            tile_id, datetime, clear_fraction, lon, lat and the footprint as geometry, ordered by
+            tile ID; ``attrs["total"]`` is the number of all tiles in the box.
+
+        Raises:
+            QueryError: The box has no extent or is outside the world, or the limit is below 1.
+        """
+        from data_catalog.areas import parse_area
+
+        if limit < 1:
+            raise QueryError(f"At least one tile must be wanted, but the limit is {limit}.")
+        rows = rows_in(self._tables, parse_area(",".join(f"{v:.9f}" for v in box)))
+        total = len(rows)
+        if total > limit:
+            rows = rows[np.arange(limit) * total // limit]
+        frame, tiles = self._rows(rows)
+        result = gpd.GeoDataFrame(frame, geometry=footprints(tiles), crs="OGC:CRS84")
+        result.attrs["total"] = total
+        return result
+
+    @cached_property
+    def _codes(self) -> Words:
+        return self._tables.codes(self.bits)
 
     @cached_property
     def _index(self) -> CodeIndex:
         return CodeIndex(self._codes, self.bits)
 
-    @cached_property
-    def _centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        parts = self.tile_ids.to_series().str.rsplit("_", n=2, expand=True).to_numpy()
-        lon, lat = np.empty(len(self)), np.empty(len(self))
-        for grid in np.unique(parts[:, 0]):
-            at = np.flatnonzero(parts[:, 0] == grid)
-            example = parse_tile_id(self.tile_ids[at[0]])
-            column, row = parts[at, 1].astype(float), parts[at, 2].astype(float)
-            north = (row + 0.5) * example.size
-            if example.zone.hemisphere == "S":
-                north = FALSE_NORTHING_SOUTH - north
-            lon[at], lat[at] = example.zone.unproject((column + 0.5) * example.size, north)
-        return lon, lat
-
-    def _metres_from(self, tile: Tile) -> NDArray[np.float64]:
-        lon, lat = self._centres
-        own_lon, own_lat = tile.centre
-        _, _, metres = _GLOBE.inv(
-            np.full(len(self), own_lon), np.full(len(self), own_lat), lon, lat
-        )
-        return np.asarray(metres)
+    def _checked(self, tile_id: str) -> Tile:
+        tile = parse_tile_id(tile_id)
+        if tile.size != self.tile_size:
+            raise QueryError(
+                f"Tile {tile_id} is {tile.size} m on a side, but the codes of {self.model_id} are "
+                f"of tiles of {self.tile_size} m: `rshash tile LON LAT --size {self.tile_size}` "
+                "tells such a tile's ID."
+            )
+        return tile
 
     def _row(self, tile: Tile) -> int:
-        row = int(self.tile_ids.get_indexer(pd.Index([tile.id]))[0])
-        if row >= 0:
+        row = self._tables.row(tile.id)
+        if row is not None:
             return row
-        metres = self._metres_from(tile)
-        nearest = int(metres.argmin())
+        nearest, metres = nearest_row(self._tables, tile.centre)
+        [tile_id] = self._tables.take(np.array([nearest]), ["tile_id"])["tile_id"].to_pylist()
         raise QueryError(
             f"Tile {tile.id} has no published code of {self.model_id}. The nearest tile that "
-            f"has one is {self.tile_ids[nearest]}, {metres[nearest] / 1000:.1f} km away; "
+            f"has one is {tile_id}, {metres / 1000:.1f} km away; "
             "to add this one, ingest and rehash its area."
         )
 
+    def _excluded(
+        self, tiles: list[Tile], own: NDArray[np.int64], filters: Filters
+    ) -> NDArray[np.int64]:
+        excluded = [own]
+        for tile in tiles:
+            if filters.outside_block:
+                excluded.append(rows_of_block(self._tables, tile))
+            if filters.minimum_distance_m > 0.0:
+                excluded.append(rows_within(self._tables, tile.centre, filters.minimum_distance_m))
+        return np.unique(np.concatenate(excluded))
+
+    def _mask(self, filters: Filters, excluded: NDArray[np.int64]) -> NDArray[np.bool_]:
+        allowed = self._allowed(filters)
+        mask = np.ones(len(self), bool) if allowed is None else allowed.copy()
+        mask[excluded] = False
+        return mask
+
+    def _nearest(
+        self,
+        queries: Words,
+        k: int,
+        radius: int | None,
+        filters: Filters,
+        excluded: list[NDArray[np.int64]],
+    ) -> list[Hits]:
+        most = max(map(len, excluded), default=0)
+        if most > FEW_EXCLUDED:
+            hits = []
+            for query, without in zip(queries[:, None], excluded, strict=True):
+                found = self._index.nearest(query, k, self._mask(filters, without))
+                hits.append(_cut(found[0][0], found[1][0], k, radius))
+            return hits
+        distances, rows = self._index.nearest(queries, k + most, self._allowed(filters))
+        hits = []
+        for own_distances, own_rows, without in zip(distances, rows, excluded, strict=True):
+            keep = ~np.isin(own_rows, without)
+            hits.append(_cut(own_distances[keep], own_rows[keep], k, radius))
+        return hits
+
+    def _rows(self, rows: NDArray[np.int64]) -> tuple[pd.DataFrame, list[Tile]]:
+        frame = self._tables.take(rows, RESULT_COLUMNS).to_pandas()
+        tiles = [parse_tile_id(tile_id) for tile_id in frame["tile_id"]]
+        centres = np.array([tile.centre for tile in tiles]).reshape(-1, 2)
+        return frame.assign(lon=centres[:, 0], lat=centres[:, 1]), tiles
+
     def _result(
-        self, tile: Tile, rows: NDArray[np.int64], distances: NDArray[np.int32]
+        self, hits: list[Hits], origins: Sequence[Tile | None], queries: list[Any]
     ) -> gpd.GeoDataFrame:
-        tiles = [parse_tile_id(tile_id) for tile_id in self.tile_ids[rows]]
-        centres = np.array([found.centre for found in tiles]).reshape(-1, 2)
-        own = np.broadcast_to(tile.centre, centres.shape)
-        metres = _GLOBE.inv(own[:, 0], own[:, 1], centres[:, 0], centres[:, 1])[2]
-        return gpd.GeoDataFrame(
-            {
-                "tile_id": self.tile_ids[rows],
-                "distance": distances,
-                "lon": centres[:, 0],
-                "lat": centres[:, 1],
-                "away_km": np.asarray(metres) / 1000.0,
-                "datetime": self._datetimes.iloc[rows].to_numpy(),
-            },
-            geometry=footprints(tiles),
-            crs="OGC:CRS84",
-        )
+        frame, tiles = self._rows(np.concatenate([rows for _, rows in hits] or [np.empty(0, int)]))
+        counts = [len(rows) for _, rows in hits]
+        nowhere = (np.nan, np.nan)
+        places = [nowhere if tile is None else tile.centre for tile in origins]
+        own = np.repeat(np.array(places).reshape(-1, 2), counts, axis=0)
+        metres = np.full(len(frame), np.nan)
+        known = np.isfinite(own[:, 0])
+        here, there = own[known], frame.loc[known, ["lon", "lat"]].to_numpy()
+        metres[known] = GLOBE.inv(here[:, 0], here[:, 1], there[:, 0], there[:, 1])[2]
+        columns = {
+            "query": np.repeat(np.array(queries, object), counts),
+            "tile_id": frame["tile_id"],
+            "distance": np.concatenate([d for d, _ in hits] or [np.empty(0, np.int32)]),
+            "lon": frame["lon"],
+            "lat": frame["lat"],
+            "away_km": metres / 1000.0,
+            "datetime": frame["datetime"],
+            "clear_fraction": frame["clear_fraction"],
+        }
+        return gpd.GeoDataFrame(columns, geometry=footprints(tiles), crs="OGC:CRS84")
 
 
 def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCodes:
@@ -146,30 +377,45 @@ def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCo
 
     Raises:
         CatalogueError: No such model is published.
-        QueryError: The model has no published codes.
+        QueryError: The model has no published codes, or a table of them cannot be read.
     """
     chosen = catalogue.model_id(model_id)
     if model_id is None:
         with_codes = [m for m in catalogue.model_ids() if catalogue.item_ids(collection_of(m))]
         chosen = with_codes[-1] if with_codes else chosen
-    items = catalogue.items(collection_of(chosen))
+    # Tile IDs begin with the grid's code, so tables in its order hold all tile IDs in theirs.
+    items = sorted(
+        catalogue.items(collection_of(chosen)), key=lambda item: str(item.properties["grid:code"])
+    )
     if not items:
         raise QueryError(
             f"No codes of model {chosen} are published in {catalogue.root}: "
             "make them with `rshash rehash`."
         )
     properties = items[0].properties
-    bits: int = properties["rshash:bits"]
-    columns = ["tile_id", "datetime", *code_columns(bits)]
-    paths = [Path(str(item.assets["embeddings"].get_absolute_href())) for item in items]
-    table = pa.concat_tables(_read(path, columns) for path in paths).sort_by("tile_id")
-    return PublishedCodes(chosen, bits, properties["rshash:sensor"], table)
+    version = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()[:16]
+    tables = CodeTables([Path(str(i.assets["embeddings"].get_absolute_href())) for i in items])
+    tile_size = int(properties["grid:code"].removeprefix("UTM").split("-")[0])
+    return PublishedCodes(
+        chosen,
+        properties["rshash:bits"],
+        properties["rshash:sensor"],
+        tile_size,
+        version,
+        tables,
+    )
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns).replace_schema_metadata(None)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise QueryError(
-            f"The code table {path} cannot be read ({error}): run `rshash rehash` again."
-        ) from error
+def _check_numbers(k: int, radius: int | None) -> None:
+    if k < 1:
+        raise QueryError(f"A query wants k of at least 1, but found {k}.")
+    if radius is not None and radius < 0:
+        raise QueryError(f"A radius is a number of bits, at least 0, but found {radius}.")
+
+
+def _cut(distances: NDArray[Any], rows: NDArray[np.int64], k: int, radius: int | None) -> Hits:
+    distances, rows = distances[:k], rows[:k]
+    if radius is not None:
+        within = distances <= radius
+        distances, rows = distances[within], rows[within]
+    return distances, rows

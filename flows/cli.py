@@ -196,12 +196,14 @@ def similar(
     from data_catalog.catalogue import Catalogue
     from data_catalog.grid import parse_tile_id
     from data_catalog.query import open_codes
+    from data_catalog.query_filters import Filters
 
     parameters = parameters or SimilarParameters()
     parse_tile_id(tile_id)
     catalogue = Catalogue.open(parameters.catalog)
     codes = open_codes(catalogue, parameters.model)
-    result = codes.similar(tile_id, parameters.k, minimum_distance_m=parameters.minimum_distance)
+    filters = Filters(minimum_distance_m=parameters.minimum_distance)
+    result = codes.similar(tile_id, parameters.k, filters=filters)
     print_similar(tile_id, result, codes.bits)
     if parameters.picture:
         from data_catalog.pictures import retrieval_sheet

@@ -92,6 +92,39 @@ class CodeIndex:
             distances[i], rows[i] = self._expand(codes, code_distances, found, allowed)
         return distances, rows
 
+    def nearest_to_examples(
+        self, like: Words, unlike: Words, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Finds the k rows that are most like some codes and least like others, exactly.
+
+        A row's distance is its mean Hamming distance to `like` less half of that to `unlike`.
+
+        Args:
+            like: uint64 (p, words), p at least 1.
+            unlike: uint64 (m, words).
+            k: Rows wanted, at least 1.
+            allowed: bool (n,), the rows that may be found; all of them where it is None.
+
+        Returns:
+            Distances, float64 (k',), and rows, int64 (k',), ordered by distance and then by row.
+
+        Raises:
+            CodeError: The codes do not fit, or k is below 1.
+        """
+        like, unlike = check_words(like, self.bits), check_words(unlike, self.bits)
+        if k < 1 or not len(like):
+            raise CodeError("Search for at least one row, by at least one code that it is like.")
+        # In whole numbers, so that ties are ties.
+        scale = 2 * len(like) * max(len(unlike), 1)
+        scores = np.zeros(len(self), np.int64)
+        for codes, weight in ((like, scale // len(like)), (unlike, -(scale // 2))):
+            for code in codes:
+                step = weight if codes is like else weight // len(unlike)
+                scores += step * hamming_distance(code[None], self.codes)[0].astype(np.int64)
+        rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        order = np.lexsort((rows, scores[rows]))[:k]
+        return scores[rows[order]] / scale, rows[order]
+
     def _candidates(
         self, queries: Words, k: int, counts: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:

@@ -12,6 +12,7 @@ from data_catalog.errors import CatalogueError, GridError, QueryError
 from data_catalog.grid import Zone
 from data_catalog.models import publish_model
 from data_catalog.query import open_codes
+from data_catalog.query_filters import Filters
 
 PLACES = [*tiles(40), *tiles(20, Zone(33, "S"))]
 # Few distinct codes, so that ties are many.
@@ -65,7 +66,7 @@ def test_a_result_says_where_and_when(codes):
 def test_neighbours_can_be_left_out(codes):
     query = PLACES[0]
     near = codes.similar(query.id, 59)
-    far = codes.similar(query.id, 59, minimum_distance_m=5000)
+    far = codes.similar(query.id, 59, filters=Filters(minimum_distance_m=5000))
     assert far["away_km"].min() >= 5 > near["away_km"].min()
     distance = dict(zip(near["tile_id"], near["away_km"], strict=True))
     assert found(far) == by_hand(query.id, 59, lambda tile: distance[tile.id] >= 5)
@@ -90,7 +91,7 @@ def test_bad_input_is_refused(catalogue, codes):
     with pytest.raises(QueryError, match="k of at least 1"):
         codes.similar(PLACES[0].id, 0)
     with pytest.raises(QueryError, match="minimum distance"):
-        codes.similar(PLACES[0].id, minimum_distance_m=float("nan"))
+        codes.similar(PLACES[0].id, filters=Filters(minimum_distance_m=float("nan")))
     with pytest.raises(CatalogueError, match="'mrhash-1' is not published"):
         open_codes(catalogue, "mrhash-1")
 

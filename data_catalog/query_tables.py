@@ -1,0 +1,175 @@
+"""A model's code tables read as one long table: only the columns and row groups that are needed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data_catalog.code_tables import code_columns
+from data_catalog.errors import QueryError
+from data_catalog.geoparquet import CORNERS
+from rshash.codes import Words
+
+CACHED_COLUMNS = 512
+"""Columns of row groups that are kept: their tile IDs take 3 MB, other columns less than 1 MB."""
+
+
+class CodeTables:
+    """The current tables of all zones, ordered by tile ID; a row's number is its place in them.
+
+    It is safe to read from several threads, and goes on to read the versions it was opened with.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        """Opens tables.
+
+        Args:
+            paths: The files, such that all tile IDs in one come before all in the next.
+
+        Raises:
+            QueryError: A file cannot be read.
+        """
+        self._files = [_TableFile(path) for path in paths]
+        self._groups = [(file, group) for file in self._files for group in range(file.groups)]
+        sizes = [file.group_rows(group) for file, group in self._groups]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._first_ids = [file.first_tile_id(group) for file, group in self._groups]
+        self._part = lru_cache(CACHED_COLUMNS)(self._read_part)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self._starts[-1])
+
+    def codes(self, bits: int) -> Words:
+        """All codes, uint64 ``(rows, words)``."""
+        names = code_columns(bits)
+        codes = np.empty((len(self), len(names)), np.uint64)
+        start = 0
+        for file in self._files:
+            table = file.read(names)
+            for word, name in enumerate(names):
+                codes[start : start + len(table), word] = table[name].to_numpy()
+            start += len(table)
+        return codes
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A whole column."""
+        return pa.chunked_array(
+            [chunk for file in self._files for chunk in file.read([name])[name].chunks]
+        )
+
+    def row(self, tile_id: str) -> int | None:
+        """The row of a tile; None where it has none."""
+        group = bisect_left(self._first_ids, tile_id)
+        if group == len(self._first_ids) or self._first_ids[group] != tile_id:
+            group -= 1
+        if group < 0:
+            return None
+        held = self._part(group, "tile_id")
+        at = bisect_left(range(len(held)), tile_id, key=lambda i: held[i].as_py())
+        if at == len(held) or held[at].as_py() != tile_id:
+            return None
+        return int(self._starts[group]) + at
+
+    def take(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        """Some rows, in the order asked for."""
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(groups, kind="stable")
+        ends = np.flatnonzero(np.diff(groups[order])) + 1
+        taken: dict[str, list[pa.Array]] = {name: [] for name in columns}
+        for places in np.split(order, ends) if len(rows) else []:
+            group = int(groups[places[0]])
+            local = pa.array(rows[places] - self._starts[group])
+            for name in columns:
+                taken[name].append(self._part(group, name).take(local))
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        schema = self._files[0].schema
+        return pa.table(
+            {
+                name: pa.chunked_array(taken[name], schema.field(name).type).combine_chunks()
+                for name in columns
+            }
+        ).take(pa.array(back))
+
+    def groups_near(self, west: float, south: float, east: float, north: float) -> list[int]:
+        """Row groups that may hold tiles in a box, degrees; west is not greater than east."""
+        return [
+            number
+            for number, (file, group) in enumerate(self._groups)
+            if file.may_touch(group, (west, south, east, north))
+        ]
+
+    def group(self, number: int) -> tuple[int, pa.Array]:
+        """The first row of a row group, and its tile IDs."""
+        return int(self._starts[number]), self._part(number, "tile_id")
+
+    def _read_part(self, number: int, name: str) -> pa.Array:
+        file, group = self._groups[number]
+        return file.read_group(group, name)
+
+
+class _TableFile:
+    """One code table."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        with self._readable():
+            # Mapped as long as it is in use: a version that is removed meanwhile stays readable.
+            self._map = pa.memory_map(str(path))
+            self._metadata = pq.read_metadata(self._map)
+            self.schema = self._metadata.schema.to_arrow_schema()
+            leaves = [
+                self._metadata.schema.column(i).path for i in range(len(self._metadata.schema))
+            ]
+            self._tile_id = leaves.index("tile_id")
+            self._corners = [leaves.index(f"bbox.{corner}") for corner in CORNERS]
+        self.groups: int = self._metadata.num_row_groups
+
+    def group_rows(self, group: int) -> int:
+        return int(self._metadata.row_group(group).num_rows)
+
+    def first_tile_id(self, group: int) -> str:
+        return str(self._metadata.row_group(group).column(self._tile_id).statistics.min)
+
+    def may_touch(self, group: int, box: tuple[float, float, float, float]) -> bool:
+        columns = self._metadata.row_group(group)
+        low, high = zip(
+            *((s.min, s.max) for s in (columns.column(i).statistics for i in self._corners)),
+            strict=True,
+        )
+        west, south, east, north = box
+        # A tile over the antimeridian has its west greater than its east: only zones 1 and 60 have
+        # such tiles, and then the group's longitudes say nothing.
+        at_antimeridian = high[0] > 179.0 or low[2] < -179.0
+        across = at_antimeridian or (low[0] <= east and high[2] >= west)
+        return bool(across and low[1] <= north and high[3] >= south)
+
+    def read(self, columns: list[str]) -> pa.Table:
+        with self._readable():
+            return self._open().read(columns)
+
+    def read_group(self, group: int, column: str) -> pa.Array:
+        with self._readable():
+            return self._open().read_row_group(group, [column])[column].combine_chunks()
+
+    def _open(self) -> pq.ParquetFile:
+        # One for each read: a file object of Arrow's must not be shared by threads.
+        return pq.ParquetFile(self._map, metadata=self._metadata)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise QueryError(
+                f"The code table {self._path} cannot be read ({error}): run `rshash rehash` again."
+            ) from error
