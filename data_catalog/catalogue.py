@@ -10,17 +10,30 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import pystac
 from pystac.errors import DeprecatedWarning
 
 from data_catalog import stac
+from data_catalog.asset_files import describe_files
+from data_catalog.catalogue_records import (
+    CATALOGUE_ID,
+    ROOT,
+    content_row,
+    empty_catalog,
+    item_link,
+    item_record,
+    listed,
+    pointer_name,
+    record_name,
+    with_child,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.stac_collections import describe
+from data_catalog.store import FolderStore
+from data_catalog.versions import in_order, series_of, settled
 
-CATALOGUE_ID = "rshash"
 MODELS = "models"
 
 
@@ -28,10 +41,12 @@ class Catalogue:
     """A catalogue in a folder. Make one with ``Catalogue.create`` or ``Catalogue.open``.
 
     Attributes:
+        store: Where its records and files lie.
         root: The folder, absolute.
     """
 
     def __init__(self, root: Path):
+        self.store = FolderStore(root)
         self.root = root
 
     @classmethod
@@ -78,9 +93,8 @@ class Catalogue:
 
     def begin(self) -> None:
         """Makes the catalogue, empty, unless it is there."""
-        if not (self.root / "catalog.json").exists():
-            self.root.mkdir(parents=True, exist_ok=True)
-            stac.write_json(self.root / "catalog.json", _empty_catalog())
+        if not self.store.exists(ROOT):
+            self.store.write_json(ROOT, empty_catalog())
 
     def check_writable(self) -> None:
         """Refuses a catalogue that nothing can be published to.
@@ -88,20 +102,11 @@ class Catalogue:
         Raises:
             CatalogueError: No file can be made in its folder, or where that is to be made.
         """
-        folder = next(path for path in (self.root, *self.root.parents) if path.exists())
-        try:
-            TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise CatalogueError(
-                f"Nothing can be published to {self.root} ({error.strerror}): make {folder} "
-                "writable, or name another folder with --catalog."
-            ) from error
+        self.store.check_writable()
 
     def collections(self) -> list[str]:
         """IDs of the collections, in the order of their first publication."""
-        if not (self.root / "catalog.json").exists():
-            return []
-        links = stac.read_json(self.root / "catalog.json")["links"]
+        links = (self.store.read_json(ROOT) or {"links": []})["links"]
         return [Path(link["href"]).parent.name for link in links if link["rel"] == "child"]
 
     def collection(self, collection_id: str) -> pystac.Collection:
@@ -110,15 +115,18 @@ class Catalogue:
         Raises:
             CatalogueError: There is no such collection.
         """
-        return pystac.Collection.from_dict(
-            self._pointer(collection_id), href=str(self._pointer_path(collection_id))
-        )
+        record = self.store.read_json(pointer_name(collection_id))
+        if record is None:
+            published = ", ".join(self.collections()) or "nothing yet"
+            raise CatalogueError(
+                f"Collection {collection_id!r} is not in {self.root}: published there: {published}."
+            )
+        href = self.root / pointer_name(collection_id)
+        return pystac.Collection.from_dict(record, href=str(href))
 
     def item_ids(self, collection_id: str) -> list[str]:
         """IDs of a collection's current items, oldest first; empty where nothing is published."""
-        if not self._pointer_path(collection_id).exists():
-            return []
-        return _listed(self._pointer(collection_id))
+        return listed(self.store.read_json(pointer_name(collection_id)))
 
     def items(self, collection_id: str) -> list[pystac.Item]:
         """A collection's current items, oldest first; empty where nothing is published."""
@@ -131,13 +139,45 @@ class Catalogue:
         Raises:
             CatalogueError: No such item is published.
         """
-        if not self._is_published(collection_id, item_id):
+        if not self.is_published(collection_id, item_id):
             current = ", ".join(self.item_ids(collection_id)[-5:]) or "nothing"
             raise CatalogueError(
                 f"Item {item_id!r} is not published in {collection_id!r} of {self.root}: "
                 f"there is {current}."
             )
         return self._read(collection_id, item_id)
+
+    def is_published(self, collection_id: str, item_id: str) -> bool:
+        """Whether an item is published, current or superseded."""
+        if item_id in self.item_ids(collection_id):
+            return True
+        record = self.store.read_json(record_name(collection_id, item_id))
+        return record is not None and bool(record["properties"].get("deprecated"))
+
+    def versions(self, collection_id: str, item_id: str) -> list[str]:
+        """All published versions of what an item is a version of, oldest first.
+
+        Args:
+            collection_id: The collection.
+            item_id: One of the versions, which itself need not be published.
+        """
+        series = series_of(item_id)
+        found = [name for name in self.store.names(collection_id) if series_of(name) == series]
+        return in_order(name for name in found if self.is_published(collection_id, name))
+
+    def find(self, item_id: str) -> str:
+        """The collection that a published item is in.
+
+        Raises:
+            CatalogueError: There is no such item.
+        """
+        for collection_id in self.collections():
+            if self.is_published(collection_id, item_id):
+                return collection_id
+        raise CatalogueError(
+            f"Nothing in {self.root} is called {item_id!r}: `rshash catalog list` tells what is "
+            "published."
+        )
 
     def latest_model_id(self) -> str | None:
         """ID of the model that was published last; None where there is none."""
@@ -201,20 +241,62 @@ class Catalogue:
             CatalogueError: The item is published already, an asset is missing, or another run has
                 superseded the same item meanwhile.
         """
-        folder = self.root / collection_id / item.id
+        folder = f"{collection_id}/{item.id}"
         self._check_unpublished(collection_id, item.id)
-        _describe_files(item, folder)
-        stac.sync_tree(folder)
+        describe_files(item, self.root / folder)
+        self.store.keep(folder)
         if verify is not None:
-            verify(folder)
-        with stac.locked(self.root / ".lock"):
+            verify(self.root / folder)
+        with self.store.lock():
             self._check_unpublished(collection_id, item.id)
             self._check_current(collection_id, supersedes)
-            record = _item_record(item, collection_id, supersedes)
-            stac.write_json(self._item_path(collection_id, item.id), record)
-            self._switch_pointer(collection_id, item, supersedes)
+            record = item_record(item, collection_id, supersedes)
+            self.store.write_json(record_name(collection_id, item.id), record)
             if supersedes is not None:
-                self._deprecate(collection_id, supersedes, successor=item.id)
+                # First, so that it is known as published at any moment.
+                self._deprecate(collection_id, supersedes)
+            self._switch_pointer(collection_id, item, supersedes)
+            self.settle(collection_id, item.id)
+
+    def roll_back(self, collection_id: str, item_id: str) -> str:
+        """Makes an older version current again, in place of the one that is.
+
+        Returns:
+            The version that it takes the place of.
+
+        Raises:
+            CatalogueError: It is not published, or current already.
+        """
+        self.item(collection_id, item_id)
+        with self.store.lock():
+            item_ids = self.item_ids(collection_id)
+            current = [one for one in item_ids if series_of(one) == series_of(item_id)]
+            if current == [item_id] or not current:
+                raise CatalogueError(f"Item {item_id!r} of {collection_id!r} is current already.")
+            self._deprecate(collection_id, current[0])
+            self.relist(collection_id, [item_id if one == current[0] else one for one in item_ids])
+            self.settle(collection_id, item_id)
+        return current[0]
+
+    def relist(self, collection_id: str, item_ids: list[str]) -> None:
+        """Switches a collection's pointer to other published items, inside of the store's lock."""
+
+        def change(record: dict[str, Any] | None) -> dict[str, Any]:
+            assert record is not None
+            links = [link for link in record["links"] if link["rel"] != "item"]
+            return {**record, "links": [*links, *map(item_link, item_ids)]}
+
+        self.store.update_json(pointer_name(collection_id), change)
+
+    def settle(self, collection_id: str, item_id: str) -> None:
+        """Lets all versions of an item say which is current, inside of the store's lock."""
+        names = {
+            one: record_name(collection_id, one) for one in self.versions(collection_id, item_id)
+        }
+        records = {one: self.store.read_json(name) or {} for one, name in names.items()}
+        current = next((one for one in self.item_ids(collection_id) if one in records), None)
+        for one, record in settled(records, current).items():
+            self.store.write_json(names[one], record)
 
     def contents(self) -> list[dict[str, Any]]:
         """What is published: a row per current item.
@@ -224,52 +306,46 @@ class Catalogue:
             (path of its first asset); None where a column does not apply.
         """
         return [
-            _row(collection_id, item)
+            content_row(collection_id, item)
             for collection_id in self.collections()
             for item in self.items(collection_id)
         ]
 
     def _read(self, collection_id: str, item_id: str) -> pystac.Item:
-        path = self._item_path(collection_id, item_id)
+        name = record_name(collection_id, item_id)
+        record = self.store.read_json(name)
+        if record is None:
+            raise CatalogueError(
+                f"{self.root / name} is missing, though {collection_id} lists it: restore it; "
+                "`rshash catalog verify` tells what else is broken."
+            )
         with warnings.catch_warnings():
             # Who reads a version that another one followed has asked for it.
             warnings.simplefilter("ignore", DeprecatedWarning)
-            return pystac.Item.from_dict(stac.read_json(path), href=str(path))
+            return pystac.Item.from_dict(record, href=str(self.root / name))
 
     def _switch_pointer(
         self, collection_id: str, item: pystac.Item, supersedes: str | None
     ) -> None:
-        path = self._pointer_path(collection_id)
-        old = stac.read_json(path) if path.exists() else None
-        current = [i for i in (_listed(old) if old else []) if i != supersedes]
+        def change(old: dict[str, Any] | None, *new: str) -> dict[str, Any]:
+            current = [one for one in listed(old) if one != supersedes]
+            return describe(collection_id, item, old, [*current, *new])
+
         if collection_id not in self.collections():
             # A reader never follows a link to nothing: the collection is there before it is linked.
-            stac.write_json(path, describe(collection_id, item, old, current))
-            catalog = stac.read_json(self.root / "catalog.json")
-            catalog["links"].append(stac.link("child", f"./{collection_id}/collection.json"))
-            stac.write_json(self.root / "catalog.json", catalog)
-        stac.write_json(path, describe(collection_id, item, old, [*current, item.id]))
+            self.store.update_json(pointer_name(collection_id), change)
+            self.store.update_json(ROOT, lambda root: with_child(root, collection_id))
+        self.store.update_json(pointer_name(collection_id), lambda old: change(old, item.id))
 
-    def _deprecate(self, collection_id: str, item_id: str, successor: str) -> None:
-        # Walks on to older versions, which a crash right after a switch may have left unmarked.
-        while item_id and (path := self._item_path(collection_id, item_id)).exists():
-            record = stac.read_json(path)
-            if record["properties"].get("deprecated"):
-                return
+    def _deprecate(self, collection_id: str, item_id: str) -> None:
+        name = record_name(collection_id, item_id)
+        record = self.store.read_json(name)
+        if record is not None:
             record["properties"]["deprecated"] = True
-            record["links"].append(_version_link("successor-version", successor))
-            stac.write_json(path, record)
-            older = [k for k in record["links"] if k["rel"] == "predecessor-version"]
-            successor, item_id = item_id, Path(older[0]["href"]).stem if older else ""
-
-    def _is_published(self, collection_id: str, item_id: str) -> bool:
-        path = self._item_path(collection_id, item_id)
-        return item_id in self.item_ids(collection_id) or (
-            path.exists() and stac.read_json(path)["properties"].get("deprecated", False)
-        )
+            self.store.write_json(name, record)
 
     def _check_unpublished(self, collection_id: str, item_id: str) -> None:
-        if self._is_published(collection_id, item_id):
+        if self.is_published(collection_id, item_id):
             raise CatalogueError(
                 f"Item {item_id!r} is published already in {collection_id!r}, and what is "
                 "published is never changed: publish under a new ID."
@@ -281,21 +357,6 @@ class Catalogue:
                 f"Item {item_id!r} is no longer current in {collection_id!r}: another run has "
                 "published a newer version meanwhile. Run again on top of that."
             )
-
-    def _pointer(self, collection_id: str) -> dict[str, Any]:
-        path = self._pointer_path(collection_id)
-        if not path.exists():
-            published = ", ".join(self.collections()) or "nothing yet"
-            raise CatalogueError(
-                f"Collection {collection_id!r} is not in {self.root}: published there: {published}."
-            )
-        return stac.read_json(path)
-
-    def _pointer_path(self, collection_id: str) -> Path:
-        return self.root / collection_id / "collection.json"
-
-    def _item_path(self, collection_id: str, item_id: str) -> Path:
-        return self.root / collection_id / item_id / f"{item_id}.json"
 
 
 def _vacant(path: str | Path) -> Path:
@@ -310,71 +371,3 @@ def _vacant(path: str | Path) -> Path:
 def _is_content(path: Path) -> bool:
     # A run that was killed while it made the catalogue leaves what it had staged.
     return not (path.name.startswith(".catalog.json.") and path.suffix == ".staged")
-
-
-def _empty_catalog() -> dict[str, Any]:
-    return {
-        "type": "Catalog",
-        "stac_version": stac.STAC_VERSION,
-        "id": CATALOGUE_ID,
-        "title": "Hash codes of satellite imagery",
-        "description": "Observed tiles, trained models and the hash codes of every tile.",
-        "links": [stac.link("root", "./catalog.json")],
-    }
-
-
-def _item_record(item: pystac.Item, collection_id: str, supersedes: str | None) -> dict[str, Any]:
-    record = item.to_dict(include_self_link=False, transform_hrefs=False)
-    ours = {"root", "parent", "collection", "predecessor-version"}
-    record["links"] = [link for link in record["links"] if link["rel"] not in ours]
-    record["links"] += [
-        stac.link("root", "../../catalog.json"),
-        stac.link("parent", "../collection.json"),
-        stac.link("collection", "../collection.json"),
-    ]
-    if supersedes is not None:
-        record["links"].append(_version_link("predecessor-version", supersedes))
-    record["collection"] = collection_id
-    record["properties"].setdefault("created", stac.timestamp())
-    record["properties"].setdefault("version", "1")
-    for uri in (stac.FILE, stac.VERSION):
-        if uri not in record["stac_extensions"]:
-            record["stac_extensions"].append(uri)
-    return record
-
-
-def _describe_files(item: pystac.Item, folder: Path) -> None:
-    for key, asset in item.assets.items():
-        path = folder / asset.href
-        if not path.exists():
-            raise CatalogueError(
-                f"Asset {key!r} of item {item.id!r} is missing: stage it at {path}, then publish."
-            )
-        if path.is_dir():
-            size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        else:
-            size = path.stat().st_size
-            asset.extra_fields["file:checksum"] = stac.file_checksum(path)
-        asset.extra_fields["file:size"] = size
-
-
-def _row(collection_id: str, item: pystac.Item) -> dict[str, Any]:
-    sizes = [asset.extra_fields.get("file:size", 0) for asset in item.assets.values()]
-    return {
-        "collection": collection_id,
-        "item": item.id,
-        "version": item.properties.get("version"),
-        "rows": item.properties.get("table:row_count"),
-        "bits": item.properties.get("rshash:bits"),
-        "published": item.properties.get("created"),
-        "size": sum(sizes),
-        "file": next((a.get_absolute_href() for a in item.assets.values()), None),
-    }
-
-
-def _version_link(rel: str, item_id: str) -> dict[str, str]:
-    return stac.link(rel, f"../{item_id}/{item_id}.json")
-
-
-def _listed(pointer: dict[str, Any]) -> list[str]:
-    return [Path(link["href"]).stem for link in pointer["links"] if link["rel"] == "item"]

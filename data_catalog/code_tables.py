@@ -12,6 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pystac
 from numpy.typing import NDArray
 
@@ -21,7 +22,8 @@ from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import read_geoparquet, write_geoparquet
 from data_catalog.grid import footprints, parse_tile_id
 from data_catalog.licences import attribution, source_years
-from data_catalog.stac_items import code_table_item
+from data_catalog.stac_items import code_table_item, table_asset
+from data_catalog.versions import next_version
 from rshash.codes import Words, word_count
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ NETWORK = "network"
 
 LEARNED = "learned"
 """Code source: the code was optimised together with the model, from the tile's labels."""
+
+CHANGES = ["appeared", "changed", "flipped_bits"]
+"""What a version tells of its difference from the one before: numbers of tiles and of bits."""
 
 OBSERVATION = ["datetime", "source_scenes"]
 """Columns by which an observation of a tile is told from all others."""
@@ -160,6 +165,7 @@ class _Zone:
     name: str
     item: pystac.Item | None
     merged: pd.DataFrame
+    changes: pd.DataFrame
     report: dict[str, Any]
 
 
@@ -215,9 +221,10 @@ def _merge(
     names = code_table_schema(bits).names
     old = published_table(catalogue, item)[names] if item else pd.DataFrame(columns=names)
     if new is None:
-        return _Zone(name, item, old, {})
-    if _unchanged(old, new, [*OBSERVATION, "code_source", *code_columns(bits)]).all():
-        return _Zone(name, item, old, {})
+        return _Zone(name, item, old, pd.DataFrame(), {})
+    same = _unchanged(old, new, [*OBSERVATION, "code_source", *code_columns(bits)])
+    if same.all():
+        return _Zone(name, item, old, pd.DataFrame(), {})
     at, known = _rows_of(old, new)
     differing = codes_of(old, bits)[at[known]] ^ codes_of(new, bits)[known]
     flipped = np.bitwise_count(differing).sum(1, dtype=np.int64)
@@ -229,7 +236,12 @@ def _merge(
         "changed": int((flipped > 0).sum()),
         "flipped_bits": int(flipped.sum()),
     }
-    return _Zone(name, item, merged[names], report)
+    flips = np.zeros(len(new), np.int64)
+    flips[known] = flipped
+    changes = pd.DataFrame(
+        {"tile_id": new["tile_id"].to_numpy(), "flipped_bits": pd.Series(flips).where(known)}
+    )[~same]
+    return _Zone(name, item, merged[names], changes, report)
 
 
 def _rows_of(old: pd.DataFrame, new: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -257,8 +269,9 @@ def _comparable(column: pd.Series[Any]) -> NDArray[Any]:
 
 def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone) -> dict[str, Any]:
     collection_id = collection_of(model_id)
-    number = int(zone.item.properties["version"]) + 1 if zone.item else 1
-    item_id = f"{model_id}-{zone.name}-v{number}"
+    series = f"{model_id}-{zone.name}"
+    number = next_version(catalogue.versions(collection_id, series))
+    item_id = f"{series}-v{number}"
     folder = catalogue.asset_folder(collection_id, item_id)
     staged = folder / f".staged-{os.getpid()}.parquet"
     table = write_code_table(staged, zone.merged, model.bits, model.primary_sensor)
@@ -267,6 +280,10 @@ def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone
     item = code_table_item(
         item_id, model, table, path, number, _scene_hrefs(catalogue, model.primary_sensor, table)
     )
+    item.properties |= {f"rshash:{key}": zone.report[key] for key in CHANGES}
+    if zone.item:
+        changes = _write_changes(path.with_name(path.name.replace("codes-", "changes-")), zone)
+        item.add_asset("changes", table_asset(changes, "What is new in this version", ["metadata"]))
     catalogue.publish(
         collection_id,
         item,
@@ -274,6 +291,13 @@ def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone
         supersedes=zone.item.id if zone.item else None,
     )
     return {"item": item_id, "version": number, **zone.report}
+
+
+def _write_changes(path: Path, zone: _Zone) -> Path:
+    schema = pa.schema([("tile_id", pa.string()), ("flipped_bits", pa.uint32())])
+    rows = zone.changes.sort_values("tile_id")
+    pq.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), path)
+    return path
 
 
 def _scene_hrefs(catalogue: Catalogue, sensor: str, table: pd.DataFrame) -> dict[str, str]:

@@ -32,7 +32,7 @@ PROJECTION = extension("projection", "2.0.0")
 TABLE = extension("table", "1.2.0")
 VERSION = extension("version", "1.2.0")
 
-_SHA256_MULTIHASH = "1220"
+SHA256_MULTIHASH = "1220"
 
 
 def link(rel: str, href: str, **fields: str) -> dict[str, str]:
@@ -51,7 +51,7 @@ def timestamp(moment: datetime | None = None) -> str:
 def file_checksum(path: Path) -> str:
     """SHA-256 of a file as a multihash in hexadecimal, as the file extension wants it."""
     with path.open("rb") as file:
-        return _SHA256_MULTIHASH + hashlib.file_digest(file, "sha256").hexdigest()
+        return SHA256_MULTIHASH + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

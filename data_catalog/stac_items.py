@@ -45,6 +45,7 @@ COLUMNS = {
     "reason": "Why the tile is invalid",
     "code_source": "network: made by the model from pixels; learned: optimised with the model",
     "model_id": "The model that the code belongs to",
+    "flipped_bits": "Bits that differ from the code in the version before; null for new tiles",
     "probabilities": "Probability of each pseudo-label",
     "mapped_fraction": "Share of the tile's pixels that the map gives a class",
     "source_maps": "IDs of the maps that the shares were counted in",
@@ -298,7 +299,7 @@ def software() -> dict[str, Any]:
 def table_asset(
     path: Path, title: str, roles: list[str], described: Mapping[str, str] | None = None
 ) -> pystac.Asset:
-    """The asset of a staged GeoParquet table, with its columns.
+    """The asset of a staged Parquet table, with its columns.
 
     Args:
         path: The table.
@@ -315,8 +316,9 @@ def table_asset(
     fields = {
         "table:columns": columns,
         "table:row_count": file.metadata.num_rows,
-        "table:primary_geometry": "geometry",
     }
+    if "geometry" in file.schema_arrow.names:
+        fields["table:primary_geometry"] = "geometry"
     return pystac.Asset(f"./{path.name}", title, None, PARQUET, roles, fields)
 
 

@@ -70,7 +70,7 @@ def assert_catalogue_valid(root: Path) -> int:
         for link in record["links"]:
             if "://" not in link["href"]:
                 assert (path.parent / link["href"]).exists(), f"{path}: {link}"
-                if link["rel"] in ("child", "item", "predecessor-version", "successor-version"):
+                if link["rel"] in ("child", "item") or link["rel"].endswith("-version"):
                     todo.append(path.parent / link["href"])
         for asset in record.get("assets", {}).values():
             assert (path.parent / asset["href"]).exists(), f"{path}: {asset['href']}"

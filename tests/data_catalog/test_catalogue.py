@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -125,36 +126,36 @@ def test_a_refusal_by_verify_leaves_everything_as_it_was(catalogue):
 
 @pytest.mark.filterwarnings("error")
 def test_a_new_version_takes_the_place_of_the_old_one(catalogue):
-    publish(catalogue, "v1")
-    publish(catalogue, "v2", supersedes="v1")
-    publish(catalogue, "v3", supersedes="v2")
-    assert catalogue.item_ids(TILES) == ["v3"]
-    old = catalogue.item(TILES, "v2")
+    publish(catalogue, "zone-v1")
+    publish(catalogue, "zone-v2", supersedes="zone-v1")
+    publish(catalogue, "zone-v3", supersedes="zone-v2")
+    assert catalogue.item_ids(TILES) == ["zone-v3"]
+    old = catalogue.item(TILES, "zone-v2")
     assert old.properties["deprecated"] is True
     assert Path(old.assets["data"].get_absolute_href()).exists()
     links = {link.rel: link.href for link in old.links if link.rel.endswith("-version")}
     assert [Path(links[rel]).stem for rel in ("predecessor-version", "successor-version")] == [
-        "v1",
-        "v3",
+        "zone-v1",
+        "zone-v3",
     ]
     assert assert_catalogue_valid(catalogue.root) == 5
 
 
 def test_what_is_superseded_while_it_is_listed_can_still_be_read(catalogue, monkeypatch):
-    publish(catalogue, "v1")
+    publish(catalogue, "zone-v1")
     listed = catalogue.item_ids(TILES)
     monkeypatch.setattr(Catalogue, "_deprecate", lambda *_, **__: None)  # a reader is in between
-    publish(catalogue, "v2", supersedes="v1")
+    publish(catalogue, "zone-v2", supersedes="zone-v1")
     monkeypatch.setattr(catalogue, "item_ids", lambda _: listed)
-    assert [item.id for item in catalogue.items(TILES)] == ["v1"]
+    assert [item.id for item in catalogue.items(TILES)] == ["zone-v1"]
 
 
 def test_two_runs_cannot_both_follow_the_same_version(catalogue):
-    publish(catalogue, "v1")
-    publish(catalogue, "v2a", supersedes="v1")
+    publish(catalogue, "zone-v1")
+    publish(catalogue, "zone-v2", supersedes="zone-v1")
     with pytest.raises(CatalogueError, match=r"no longer current.*Run again"):
-        publish(catalogue, "v2b", supersedes="v1")
-    assert catalogue.item_ids(TILES) == ["v2a"]
+        publish(catalogue, "zone-v3", supersedes="zone-v1")
+    assert catalogue.item_ids(TILES) == ["zone-v2"]
 
 
 def in_processes(function, *calls):
@@ -189,25 +190,25 @@ def publish_and_be_killed(catalogue, item_id, supersedes, writes):
 
 
 @pytest.mark.parametrize("writes", range(5))
-@pytest.mark.parametrize("supersedes", [None, "v1"])
+@pytest.mark.parametrize("supersedes", [None, "zone-v1"])
 def test_a_killed_process_leaves_a_readable_catalogue(catalogue, writes, supersedes):
     if supersedes:
-        publish(catalogue, "v1")
-    in_all, until_switched = (3, 2) if supersedes else (4, 4)
-    [code] = in_processes(publish_and_be_killed, (catalogue, "v2", supersedes, writes))
+        publish(catalogue, "zone-v1")
+    in_all, until_switched = (4, 3) if supersedes else (4, 4)
+    [code] = in_processes(publish_and_be_killed, (catalogue, "zone-v2", supersedes, writes))
     assert code == (0 if writes >= in_all else -signal.SIGKILL)
 
     assert assert_catalogue_valid(catalogue.root) >= 1
     switched = writes >= until_switched
     before = [supersedes] if supersedes else []
-    assert catalogue.item_ids(TILES) == (["v2"] if switched else before)
+    assert catalogue.item_ids(TILES) == (["zone-v2"] if switched else before)
     assert all(row["size"] for row in catalogue.contents())
 
     if not switched:
-        publish(catalogue, "v2", supersedes)
-    publish(catalogue, "v3", supersedes="v2")
-    assert catalogue.item_ids(TILES) == ["v3"]
-    for old in ["v2", *before]:
+        publish(catalogue, "zone-v2", supersedes)
+    publish(catalogue, "zone-v3", supersedes="zone-v2")
+    assert catalogue.item_ids(TILES) == ["zone-v3"]
+    for old in ["zone-v2", *before]:
         assert catalogue.item(TILES, old).properties["deprecated"] is True
     assert_catalogue_valid(catalogue.root)
 
@@ -223,3 +224,92 @@ def test_publishing_from_several_processes_loses_nothing(catalogue):
     assert stac.read_json(catalogue.root / "catalog.json")["links"][1:] == [
         stac.link("child", f"./{TILES}/collection.json")
     ]
+
+
+def linked(catalogue, item_id):
+    links = catalogue.item(TILES, item_id).links
+    return {link.rel[:-8]: Path(link.href).stem for link in links if link.rel.endswith("-version")}
+
+
+def test_every_version_leads_to_the_latest(catalogue):
+    publish(catalogue, "zone-v1")
+    publish(catalogue, "zone-v2", supersedes="zone-v1")
+    publish(catalogue, "other-v1")
+    publish(catalogue, "zone-v3", supersedes="zone-v2")
+    assert catalogue.versions(TILES, "zone-v9") == ["zone-v1", "zone-v2", "zone-v3"]
+    assert linked(catalogue, "zone-v1") == {"successor": "zone-v2", "latest": "zone-v3"}
+    assert linked(catalogue, "zone-v2") == {
+        "predecessor": "zone-v1",
+        "successor": "zone-v3",
+        "latest": "zone-v3",
+    }
+    assert linked(catalogue, "zone-v3") == {"predecessor": "zone-v2"}
+    assert linked(catalogue, "other-v1") == {}
+
+
+def test_going_back_to_a_version_loses_none(catalogue):
+    publish(catalogue, "zone-v1")
+    publish(catalogue, "zone-v2", supersedes="zone-v1")
+    publish(catalogue, "zone-v3", supersedes="zone-v2")
+    publish(catalogue, "other-v1")
+    assert catalogue.roll_back(TILES, "zone-v1") == "zone-v3"
+    assert catalogue.item_ids(TILES) == ["zone-v1", "other-v1"]
+    assert "deprecated" not in catalogue.item(TILES, "zone-v1").properties
+    assert linked(catalogue, "zone-v1") == {}
+    assert linked(catalogue, "zone-v3") == {"predecessor": "zone-v2", "latest": "zone-v1"}
+    assert_catalogue_valid(catalogue.root)
+
+    publish(catalogue, "zone-v4", supersedes="zone-v1")
+    assert catalogue.versions(TILES, "zone-v4") == [f"zone-v{i}" for i in range(1, 5)]
+    assert linked(catalogue, "zone-v1") == {"successor": "zone-v4", "latest": "zone-v4"}
+    assert linked(catalogue, "zone-v3") == {"predecessor": "zone-v2", "latest": "zone-v4"}
+    for item_id in ("zone-v1", "zone-v2", "zone-v3"):
+        assert catalogue.item(TILES, item_id).properties["deprecated"] is True
+    assert catalogue.roll_back(TILES, "zone-v3") == "zone-v4"
+    assert catalogue.item_ids(TILES) == ["other-v1", "zone-v3"]
+    assert_catalogue_valid(catalogue.root)
+    with pytest.raises(CatalogueError, match="current already"):
+        catalogue.roll_back(TILES, "zone-v3")
+    with pytest.raises(CatalogueError, match="not published"):
+        catalogue.roll_back(TILES, "zone-v9")
+
+
+def roll_back_and_be_killed(catalogue, writes):
+    real = stac.write_json
+
+    def write(path, content):
+        nonlocal writes
+        if writes == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        writes -= 1
+        real(path, content)
+
+    stac.write_json = write
+    catalogue.roll_back(TILES, "zone-v1")
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_killed_going_back_can_be_repeated(catalogue, writes):
+    publish(catalogue, "zone-v1")
+    publish(catalogue, "zone-v2", supersedes="zone-v1")
+    assert in_processes(roll_back_and_be_killed, (catalogue, writes)) == [-signal.SIGKILL]
+    assert catalogue.item_ids(TILES) == (["zone-v1"] if writes > 1 else ["zone-v2"])
+    assert catalogue.versions(TILES, "zone-v1") == ["zone-v1", "zone-v2"]
+    assert_catalogue_valid(catalogue.root)
+    if writes < 2:
+        catalogue.roll_back(TILES, "zone-v1")
+        assert linked(catalogue, "zone-v2") == {"predecessor": "zone-v1", "latest": "zone-v1"}
+
+
+def test_a_folders_files_have_checksums(catalogue):
+    folder = catalogue.asset_folder(TILES, "first")
+    (folder / "pixels.zarr" / "c").mkdir(parents=True)
+    (folder / "pixels.zarr" / "c" / "0").write_bytes(b"shard")
+    item = pystac.Item("first", None, None, datetime(2024, 6, 1, tzinfo=UTC), {})
+    item.add_asset("pixels", pystac.Asset("./pixels.zarr"))
+    catalogue.publish(TILES, item)
+    checksums = catalogue.item(TILES, "first").assets["checksums"]
+    assert Path(checksums.get_absolute_href()).read_text() == (
+        f"{hashlib.sha256(b'shard').hexdigest()}  pixels.zarr/c/0\n"
+    )
+    assert checksums.extra_fields["file:checksum"].startswith("1220")

@@ -11,6 +11,7 @@ from published_world import SENSOR, index, make_model, random_codes, tiles
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import (
+    CHANGES,
     LEARNED,
     code_rows,
     code_table_schema,
@@ -247,3 +248,45 @@ def test_only_codes_and_where_they_come_from_are_taken_over_from_learned_ones():
     learned = learned_from(tiles(2)).assign(code_length=1, code_5=7)
     kept = with_learned_codes(rows(tiles(2), random_codes(2)), learned, 64)
     assert list(kept.columns) == list(rows(tiles(2), random_codes(2)).columns)
+
+
+def test_a_version_tells_what_is_new_in_it(catalogue, model):
+    codes = random_codes(6)
+    publish_code_tables(catalogue, model, rows(tiles(6), codes))
+    [item] = items_of(catalogue, model)
+    assert item.properties["rshash:appeared"] == 6 and "changes" not in item.assets
+
+    changed = codes.copy()
+    changed[1] ^= np.uint64(0b1011)
+    new = pd.concat(
+        [
+            rows(tiles(1), changed[:1]),
+            rows(tiles(3)[1:], changed[1:3], "2024-06-02", "S2B_2"),
+            rows(tiles(1, row=3000), codes[:1]),
+        ]
+    )
+    publish_code_tables(catalogue, model, new)
+    [item] = items_of(catalogue, model)
+    found = {key: item.properties[f"rshash:{key}"] for key in CHANGES}
+    assert found == {"appeared": 1, "changed": 1, "flipped_bits": 3}
+    table = pq.read_table(item.assets["changes"].get_absolute_href())
+    assert table.to_pylist() == [
+        {"tile_id": tiles(1, row=3000)[0].id, "flipped_bits": None},
+        {"tile_id": tiles(3)[1].id, "flipped_bits": 3},
+        {"tile_id": tiles(3)[2].id, "flipped_bits": 0},
+    ]
+
+
+def test_a_version_after_going_back_has_a_number_of_its_own(catalogue, model):
+    for day in range(1, 4):
+        table = rows(tiles(4), random_codes(4, seed=day), f"2024-06-0{day}")
+        publish_code_tables(catalogue, model, table)
+    [latest] = catalogue.item_ids(collection_of(model.model_id))
+    catalogue.roll_back(collection_of(model.model_id), latest.replace("-v3", "-v1"))
+    [report] = publish_code_tables(
+        catalogue, model, rows(tiles(4), random_codes(4, seed=1), "2024-06-04")
+    )
+    assert report == report | {"version": 4, "changed": 0, "flipped_bits": 0}
+    [item] = items_of(catalogue, model)
+    [before] = item.get_links("predecessor-version")
+    assert item.id.endswith("-v4") and str(before.href).endswith("-v1.json")

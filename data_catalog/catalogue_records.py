@@ -1,0 +1,93 @@
+"""The records that a catalogue is made of: the root, its collections' pointers and its items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from data_catalog import stac
+from data_catalog.versions import LINKS, version_link
+
+CATALOGUE_ID = "rshash"
+ROOT = "catalog.json"
+"""Name of the root's record in a catalogue's store."""
+
+
+def pointer_name(collection_id: str) -> str:
+    """Name of a collection's record in the catalogue's store."""
+    return f"{collection_id}/collection.json"
+
+
+def record_name(collection_id: str, item_id: str) -> str:
+    """Name of an item's record in the catalogue's store."""
+    return f"{collection_id}/{item_id}/{item_id}.json"
+
+
+def empty_catalog() -> dict[str, Any]:
+    """The root of a catalogue that nothing is published in."""
+    return {
+        "type": "Catalog",
+        "stac_version": stac.STAC_VERSION,
+        "id": CATALOGUE_ID,
+        "title": "Hash codes of satellite imagery",
+        "description": "Observed tiles, trained models and the hash codes of every tile.",
+        "links": [stac.link("root", "./catalog.json")],
+    }
+
+
+def with_child(root: dict[str, Any] | None, collection_id: str) -> dict[str, Any]:
+    """The root once a collection is linked from it."""
+    root = root or empty_catalog()
+    return {
+        **root,
+        "links": [*root["links"], stac.link("child", f"./{pointer_name(collection_id)}")],
+    }
+
+
+def item_link(item_id: str) -> dict[str, str]:
+    """A pointer's link to an item."""
+    return stac.link("item", f"./{item_id}/{item_id}.json")
+
+
+def listed(pointer: dict[str, Any] | None) -> list[str]:
+    """IDs of the items that a pointer lists, in order; none where there is no pointer."""
+    links = pointer["links"] if pointer else []
+    return [Path(link["href"]).stem for link in links if link["rel"] == "item"]
+
+
+def item_record(item: pystac.Item, collection_id: str, supersedes: str | None) -> dict[str, Any]:
+    """An item's record as it is published, with the catalogue's own links."""
+    record = item.to_dict(include_self_link=False, transform_hrefs=False)
+    ours = {"root", "parent", "collection", *LINKS}
+    record["links"] = [link for link in record["links"] if link["rel"] not in ours]
+    record["links"] += [
+        stac.link("root", "../../catalog.json"),
+        stac.link("parent", "../collection.json"),
+        stac.link("collection", "../collection.json"),
+    ]
+    if supersedes is not None:
+        record["links"].append(version_link("predecessor-version", supersedes))
+    record["collection"] = collection_id
+    record["properties"].setdefault("created", stac.timestamp())
+    record["properties"].setdefault("version", "1")
+    for uri in (stac.FILE, stac.VERSION):
+        if uri not in record["stac_extensions"]:
+            record["stac_extensions"].append(uri)
+    return record
+
+
+def content_row(collection_id: str, item: pystac.Item) -> dict[str, Any]:
+    """What a list of the catalogue's contents says of an item."""
+    sizes = [asset.extra_fields.get("file:size", 0) for asset in item.assets.values()]
+    return {
+        "collection": collection_id,
+        "item": item.id,
+        "version": item.properties.get("version"),
+        "rows": item.properties.get("table:row_count"),
+        "bits": item.properties.get("rshash:bits"),
+        "published": item.properties.get("created"),
+        "size": sum(sizes),
+        "file": next((a.get_absolute_href() for a in item.assets.values()), None),
+    }
