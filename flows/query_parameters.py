@@ -29,3 +29,22 @@ class SimilarParameters(CatalogParameters):
     picture: Path | None = Field(
         None, title="Picture", description="Also write the tiles as a PNG picture to this file."
     )
+
+
+class ServeParameters(CatalogParameters):
+    """What is served, and where."""
+
+    host: str = Field(
+        "127.0.0.1", title="Host", description="Address to listen on; 0.0.0.0 for all."
+    )
+    port: int = Field(8080, ge=1, le=65_535, title="Port", description="TCP port to listen on.")
+    model: str | None = Field(
+        None,
+        title="Model",
+        description="Model ID. Without it: the newest with codes, whichever that will be.",
+    )
+    images: bool = Field(
+        False,
+        title="Images",
+        description="Also answer which tiles are like an image; this runs the model's network.",
+    )

@@ -1,0 +1,1 @@
+"""The HTTP service: similar tiles, their pictures, and a page to explore them."""

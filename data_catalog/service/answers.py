@@ -1,0 +1,147 @@
+"""What the service answers, as JSON; and the schemas that document it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import geopandas as gpd
+import numpy as np
+import orjson
+import shapely
+from pydantic import BaseModel, Field
+
+from data_catalog.grid import EXAMPLE_ID
+from data_catalog.service.snapshots import Snapshot
+
+DECIMALS = 6
+"""Of a degree: a tenth of a metre."""
+
+
+class SimilarTile(BaseModel):
+    """A tile that was found."""
+
+    tile_id: str = Field(examples=[EXAMPLE_ID])
+    distance: float = Field(description="Bits that differ.", examples=[4])
+    lon: float = Field(description="Longitude of the centre, degrees.", examples=[9.06])
+    lat: float = Field(description="Latitude of the centre, degrees.", examples=[48.52])
+    away_km: float | None = Field(description="From the tile asked for.", examples=[12.4])
+    datetime: str = Field(description="Moment of the observation.")
+    clear_fraction: float = Field(examples=[0.98])
+    corners: list[list[float]] = Field(description="The square: four times lon, lat.")
+
+
+class SimilarTiles(BaseModel):
+    """The tiles whose codes are nearest, by distance, then by tile ID."""
+
+    query: dict[str, Any] = Field(examples=[{"tile_id": EXAMPLE_ID}])
+    model_id: str
+    bits: int = Field(examples=[64])
+    version: str = Field(description="Version of the catalogue.")
+    found: int = Field(description="Tiles found, over all pages.")
+    offset: int
+    results: list[SimilarTile]
+    next: str | None = Field(description="Address of the next page, relative to this one.")
+
+
+class TileDescription(BaseModel):
+    """A tile and its code."""
+
+    tile_id: str = Field(examples=[EXAMPLE_ID])
+    datetime: str
+    clear_fraction: float
+    code: str = Field(description="Hexadecimal, bit 0 first.", examples=["9f02c4d1a7e85b36"])
+    code_source: Literal["network", "learned"]
+    source_scenes: list[str]
+    lon: float
+    lat: float
+    label: int | None = Field(description="Likeliest pseudo-label.")
+    geometry: dict[str, Any] = Field(description="GeoJSON polygon.")
+
+
+class TileFeatures(BaseModel):
+    """Tiles as a GeoJSON feature collection."""
+
+    type: Literal["FeatureCollection"]
+    total: int = Field(description="Tiles in the bounding box; the features are a part of them.")
+    features: list[dict[str, Any]]
+
+
+class CollectionDescription(BaseModel):
+    """What is served."""
+
+    model_id: str
+    bits: int
+    sensor: str
+    version: str
+    tiles: int
+    tile_size: int = Field(description="Metres on a side.")
+    labels: int = Field(description="Number of pseudo-labels.")
+    bbox: list[float] = Field(description="West, south, east, north.")
+    period: list[str] = Field(description="First and last observation.")
+    attribution: str
+    images: bool = Field(description="Whether images can be asked for.")
+
+
+def similar_rows(frame: gpd.GeoDataFrame) -> list[dict[str, Any]]:
+    """Rows of what a search found, as JSON has them."""
+    columns = {name: _plain(frame[name].to_numpy()) for name in frame if name != "geometry"}
+    columns.pop("query", None)
+    columns["corners"] = corners(frame.geometry.to_numpy())
+    keys = list(columns)
+    return [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def corners(squares: np.ndarray) -> list[list[list[float]]]:
+    """Longitude and latitude of the four corners of each of the footprints."""
+    rings = shapely.get_coordinates(shapely.get_exterior_ring(squares)).reshape(len(squares), 5, 2)
+    found: list[list[list[float]]] = rings[:, :4].round(DECIMALS).tolist()
+    return found
+
+
+def tile_description(snapshot: Snapshot, tile: dict[str, Any]) -> bytes:
+    """JSON of what ``PublishedCodes.tile`` tells of a tile."""
+    [label] = snapshot.labels_of([tile["tile_id"]])
+    description = {**tile, "label": label, "geometry": shapely.geometry.mapping(tile["geometry"])}
+    return orjson.dumps(description, default=_text, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def feature_collection(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> bytes:
+    """GeoJSON of tiles, a feature each."""
+    days = np.datetime_as_string(frame["datetime"].to_numpy("datetime64[D]")).tolist()
+    features = [
+        {
+            "type": "Feature",
+            "id": tile_id,
+            "properties": {"datetime": day, "clear_fraction": part, "label": label},
+            "geometry": {"type": "Polygon", "coordinates": [[*square, square[0]]]},
+        }
+        for tile_id, day, part, label, square in zip(
+            frame["tile_id"],
+            days,
+            _plain(frame["clear_fraction"].to_numpy()),
+            snapshot.labels_of(frame["tile_id"].tolist()),
+            corners(frame.geometry.to_numpy()),
+            strict=True,
+        )
+    ]
+    total = frame.attrs["total"]
+    return orjson.dumps({"type": "FeatureCollection", "total": total, "features": features})
+
+
+def _plain(values: np.ndarray) -> list[Any]:
+    if values.dtype.kind == "M":
+        return np.datetime_as_string(values, unit="s", timezone="UTC").tolist()
+    if values.dtype.kind == "f":
+        return list(_rounded(values))
+    return values.tolist()
+
+
+def _rounded(values: np.ndarray) -> Iterator[float | None]:
+    # float32 in the table: its digits end at the sixth.
+    for value in values.astype(float).round(DECIMALS).tolist():
+        yield value if value == value else None
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,150 @@
+"""What a request may ask for, checked before any work; and the filters that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+from fastapi import Path, Query
+
+from data_catalog.areas import parse_area, parse_period
+from data_catalog.errors import AreaError, GridError
+from data_catalog.grid import EXAMPLE_ID, parse_tile_id
+from data_catalog.query_filters import Filters
+from data_catalog.service.problems import ServiceError
+
+MOST_TILES = 1000
+"""Largest number of similar tiles."""
+
+MOST_EXAMPLES = 20
+TILE_PATTERN = "^UTM[0-9]{2,6}-[0-9]{2}[NS]_[0-9]{4,6}_[0-9]{4,6}$"
+_NUMBER = r"-?[0-9]{1,3}(\.[0-9]{1,15})?"
+BBOX_PATTERN = f"^{_NUMBER}(,{_NUMBER}){{3}}$"
+PERIOD_PATTERN = r"^[0-9.:TZPDW/+-]{3,64}$"
+
+TileId = Annotated[
+    str,
+    Path(description="Tile ID, the STAC `grid:code`.", examples=[EXAMPLE_ID], max_length=40),
+]
+Examples = Annotated[
+    list[Annotated[str, Query(pattern=TILE_PATTERN)]],
+    Query(description="Tile IDs.", max_length=MOST_EXAMPLES),
+]
+K = Annotated[int, Query(description="How many tiles to find.", ge=1, le=MOST_TILES)]
+Radius = Annotated[int | None, Query(description="Only tiles within so many bits.", ge=0, le=1024)]
+Limit = Annotated[int, Query(description="How many tiles a page has.", ge=1, le=MOST_TILES)]
+Offset = Annotated[int, Query(description="Tiles to pass over.", ge=0, le=MOST_TILES)]
+Bbox = Annotated[
+    str | None,
+    Query(
+        description="`west,south,east,north` in degrees; over the antimeridian west > east.",
+        pattern=BBOX_PATTERN,
+        max_length=100,
+        examples=["8.9,48.4,9.3,48.6"],
+    ),
+]
+Period = Annotated[
+    str | None,
+    Query(
+        description="`start/end` of dates or moments, one of which may be `..`; or one day.",
+        pattern=PERIOD_PATTERN,
+        examples=["2024-06-01/2024-08-31"],
+    ),
+]
+Clear = Annotated[float, Query(description="Smallest clear fraction.", ge=0, le=1)]
+Distance = Annotated[
+    float,
+    Query(description="Leave out tiles nearer than this, in metres.", ge=0, le=20_100_000),
+]
+OutsideBlock = Annotated[
+    bool, Query(description="Leave out the tiles of the query's own block of 8 × 8 tiles.")
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What similar tiles are searched for; equal ones have equal answers.
+
+    Attributes:
+        k: How many.
+        radius: Only tiles within so many bits.
+        bbox: Text of the bounding box.
+        period: Text of the period.
+        minimum_clear: Smallest clear fraction.
+        minimum_distance: Metres.
+        outside_block: Whether the query's own block is left out.
+    """
+
+    k: int
+    radius: int | None
+    bbox: str | None
+    period: str | None
+    minimum_clear: float
+    minimum_distance: float
+    outside_block: bool
+
+    def filters(self) -> Filters:
+        """The filters.
+
+        Raises:
+            ServiceError: The bounding box or the period makes no sense.
+        """
+        return Filters(
+            region=_understood(parse_area, self.bbox) if self.bbox else None,
+            period=_moments(self.period) if self.period else None,
+            minimum_clear=self.minimum_clear,
+            minimum_distance_m=self.minimum_distance,
+            outside_block=self.outside_block,
+        )
+
+
+async def search(
+    k: K = 10,
+    radius: Radius = None,
+    bbox: Bbox = None,
+    period: Period = None,
+    minimum_clear: Clear = 0.0,
+    minimum_distance: Distance = 0.0,
+    outside_block: OutsideBlock = False,
+) -> Search:
+    """The query parameters of a search."""
+    return Search(k, radius, bbox, period, minimum_clear, minimum_distance, outside_block)
+
+
+def bounds(text: str) -> tuple[float, float, float, float]:
+    """West, south, east and north of a bounding box's text, degrees.
+
+    Raises:
+        ServiceError: The box is none, or lies outside the grid.
+    """
+    _understood(parse_area, text)
+    west, south, east, north = (float(part) for part in text.split(","))
+    return west, south, east, north
+
+
+def checked_tile_id(text: str) -> str:
+    """A tile ID in its one spelling.
+
+    Raises:
+        ServiceError: The text is no tile ID.
+    """
+    return _understood(parse_tile_id, text).id
+
+
+def _moments(text: str) -> tuple[datetime, datetime]:
+    first, last = _understood(parse_period, text).split("/")
+    return (
+        datetime.min.replace(tzinfo=UTC) if first == ".." else datetime.fromisoformat(first),
+        datetime.max.replace(tzinfo=UTC) if last == ".." else datetime.fromisoformat(last),
+    )
+
+
+def _understood(parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except (AreaError, GridError) as error:
+        raise ServiceError(422, str(error)) from error

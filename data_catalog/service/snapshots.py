@@ -1,0 +1,139 @@
+"""What the service answers from: one version of the catalogue, opened, and the next as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+import pandas as pd
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import collection_of
+from data_catalog.labels import pseudo_labels
+from data_catalog.query import PublishedCodes, open_codes
+from data_catalog.service.metrics import Metrics
+from data_catalog.service.pictures import TilePictures
+from rshash.errors import RshashError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One version of the catalogue, opened.
+
+    Attributes:
+        version: Hash of the IDs of everything published; another one with every publication.
+        codes: The model's codes.
+        pictures: The tiles' pictures.
+        labels: Number of each tile's likeliest pseudo-label, by tile ID.
+        label_count: How many pseudo-labels the model knows; 0 for none.
+        bbox: West, south, east and north of all tiles, degrees.
+        period: Moments of the first and the last observation.
+        attribution: Whom to credit.
+    """
+
+    version: str
+    codes: PublishedCodes
+    pictures: TilePictures
+    labels: pd.Series[int]
+    label_count: int
+    bbox: list[float]
+    period: list[str]
+    attribution: str
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of all answers from this version."""
+        return f'W/"{self.version}"'
+
+    def labels_of(self, tile_ids: Sequence[str]) -> list[int | None]:
+        """Numbers of the likeliest pseudo-labels of tiles, None where there is none."""
+        found = self.labels.reindex(pd.Index(tile_ids), fill_value=-1).tolist()
+        return [label if label >= 0 else None for label in found]
+
+
+def published_version(catalogue: Catalogue) -> str:
+    """Hash of the IDs of everything that is published."""
+    ids = {one: catalogue.item_ids(one) for one in catalogue.collections()}
+    return hashlib.sha256(orjson.dumps(ids)).hexdigest()[:20]
+
+
+def open_snapshot(catalogue: Catalogue, model_id: str | None = None) -> Snapshot:
+    """Opens the catalogue as it is now.
+
+    Raises:
+        CatalogueError: No such model is published.
+        QueryError: The model has no published codes, or a table cannot be read.
+    """
+    # Before the rest is read: what is published meanwhile is then found by the next look.
+    version = published_version(catalogue)
+    codes = open_codes(catalogue, model_id)
+    labels, count = _labels(catalogue, codes.model_id)
+    pictures = TilePictures(catalogue, codes.sensor)
+    collection = catalogue.collection(collection_of(codes.model_id)).to_dict()
+    extent = collection["extent"]
+    return Snapshot(
+        version,
+        codes,
+        pictures,
+        labels,
+        count,
+        bbox=extent["spatial"]["bbox"][0],
+        period=extent["temporal"]["interval"][0],
+        attribution=collection.get("attribution", ""),
+    )
+
+
+def _labels(catalogue: Catalogue, model_id: str) -> tuple[pd.Series[int], int]:
+    collection_id = f"labels-{model_id}"
+    if not catalogue.item_ids(collection_id):
+        return pd.Series(dtype=int), 0
+    frame, classes = pseudo_labels(catalogue, collection_id)
+    likeliest = frame[classes].to_numpy().argmax(axis=1)
+    return pd.Series(likeliest, index=pd.Index(frame["tile_id"])), len(classes)
+
+
+class LiveCatalogue:
+    """The newest version that could be opened; requests in flight keep the one they began with."""
+
+    def __init__(
+        self, catalogue: Catalogue, model_id: str | None, poll_seconds: float, metrics: Metrics
+    ) -> None:
+        """Opens the catalogue.
+
+        Args:
+            catalogue: The catalogue.
+            model_id: The model to serve; None for the newest, whichever that will be.
+            poll_seconds: How often to look for a new version.
+            metrics: Told of every version.
+        """
+        self._catalogue = catalogue
+        self._model_id = model_id
+        self._poll_seconds = poll_seconds
+        self._metrics = metrics
+        self.current = open_snapshot(catalogue, model_id)
+        metrics.serves(self.current.version, len(self.current.codes))
+
+    async def follow(self) -> None:
+        """Looks for new versions until it is cancelled; what cannot be opened is passed over."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                version = await asyncio.to_thread(published_version, self._catalogue)
+                if version == self.current.version:
+                    continue
+                self.current = await asyncio.to_thread(
+                    open_snapshot, self._catalogue, self._model_id
+                )
+            except (RshashError, OSError, ValueError) as error:
+                self._metrics.reload_failures.inc()
+                log.warning("The catalogue's new version is not served: %s", error)
+                continue
+            self._metrics.reloads.inc()
+            self._metrics.serves(self.current.version, len(self.current.codes))
+            log.info("Serving version %s", self.current.version)
