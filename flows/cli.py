@@ -20,7 +20,7 @@ from flows.parameters import (
     RehashParameters,
     TrainParameters,
 )
-from flows.query_parameters import SimilarParameters
+from flows.query_parameters import ServeParameters, SimilarParameters
 from flows.tables import print_contents, print_rows, print_similar
 from rshash.errors import RshashError
 
@@ -246,6 +246,21 @@ def catalog(*, parameters: Annotated[CatalogParameters | None, Flat] = None) -> 
     for row in contents:
         if row["collection"].startswith("codes-"):
             print(f"Code table of {row['item']}, for SQL: {row['file']}")
+
+
+@app.command
+def serve(*, parameters: Annotated[ServeParameters | None, Flat] = None) -> None:
+    """Answer queries over HTTP, and show a page to explore the tiles.
+
+    Nothing is written; what is published meanwhile is served from then on.
+
+    **Example**: open http://127.0.0.1:8080/ in a browser then
+
+        rshash serve --catalog catalogue
+    """
+    from flows.serve_command import serve as run
+
+    run(parameters or ServeParameters())
 
 
 @app.command
