@@ -96,7 +96,7 @@ def published_labels(
     catalogue.collection(collection_id)
     wanted = set(tile_ids)
     if collection_id.startswith("labels-"):
-        frame, classes = _pseudo_labels(catalogue, collection_id)
+        frame, classes = pseudo_labels(catalogue, collection_id)
     else:
         frame, classes = _land_cover(catalogue, collection_id)
     frame = frame[frame["tile_id"].isin(wanted)]
@@ -285,7 +285,17 @@ def _holds_labels(collection_id: str) -> bool:
     return collection_id.startswith(("labels-", "land-cover-"))
 
 
-def _pseudo_labels(catalogue: Catalogue, collection_id: str) -> tuple[pd.DataFrame, list[str]]:
+def pseudo_labels(catalogue: Catalogue, collection_id: str) -> tuple[pd.DataFrame, list[str]]:
+    """The pseudo-labels of a model.
+
+    Args:
+        catalogue: Holds the collection.
+        collection_id: ``labels-<model>``.
+
+    Returns:
+        A row per tile: ``tile_id`` and a probability per class, in a column of its name; and the
+        names of the classes.
+    """
     [item] = catalogue.items(collection_id)
     table = pq.read_table(
         str(item.assets["labels"].get_absolute_href()), columns=["tile_id", "probabilities"]
