@@ -81,7 +81,7 @@ def load(
 
 
 @contextmanager
-def stac_api(connection: dict[str, str]) -> Iterator[str]:
+def stac_api(connection: dict[str, str], takes_records: bool = False) -> Iterator[str]:
     """Runs the API over a loaded database; yields its address."""
     with tempfile.TemporaryDirectory(prefix="stac-api-") as folder, socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -91,7 +91,9 @@ def stac_api(connection: dict[str, str]) -> Iterator[str]:
         command = [sys.executable, "-m", "uvicorn", "stac_fastapi.pgstac.app:create_app"]
         command += ["--factory", "--fd", str(descriptor)]
         log = Path(folder, "stac-api.log")
-        options = {"env": {**os.environ, **connection}, "pass_fds": [descriptor]}
+        transactions = {"ENABLE_TRANSACTIONS_EXTENSIONS": str(takes_records).upper()}
+        environment = {**os.environ, **connection, **transactions}
+        options = {"env": environment, "pass_fds": [descriptor]}
         with _running(command, lambda: _is_healthy(address), log, **options):
             yield address
 
