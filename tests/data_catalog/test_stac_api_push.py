@@ -1,6 +1,7 @@
 """What is published reaches a STAC API as agencies run it: once, whole, and as it was sent."""
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from data_catalog.errors import CatalogueError
 from data_catalog.models import publish_model
 from data_catalog.stac_api_push import push
 
+PAGE = Path(__file__).parents[2] / "docs" / "elsewhere.md"
 FILES = "https://data.example.com/catalogue"
 SEGMENTS = 5
 
@@ -90,6 +92,16 @@ def test_records_arrive_once_and_as_they_were_sent(
     for rel, item_id in (("predecessor-version", first), ("emb:model", make_model().model_id)):
         answer = requests.get(links[rel], timeout=10)
         assert answer.json()["id"] == item_id
+
+
+def test_the_documentation_s_example_finds_the_tables(api: str, published: Catalogue) -> None:
+    push(published, api, FILES)
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    [example] = [example for example in examples if "pystac_client" in example]
+    found: dict[str, Any] = {}
+    exec(example.replace("https://stac.example.com", api), found)
+    assert found["collections"] == [collection_of(make_model().model_id)]
+    assert [href.startswith(FILES) for href in found["tables"]] == [True]
 
 
 def test_what_the_api_gives_back_is_valid(api: str, published: Catalogue) -> None:
