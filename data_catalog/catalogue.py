@@ -28,6 +28,7 @@ from data_catalog.catalogue_records import (
     pointer_name,
     record_name,
     with_child,
+    without_child,
 )
 from data_catalog.errors import CatalogueError
 from data_catalog.stac_collections import describe
@@ -256,7 +257,7 @@ class Catalogue:
                 # First, so that it is known as published at any moment.
                 self._deprecate(collection_id, supersedes)
             self._switch_pointer(collection_id, item, supersedes)
-            self.settle(collection_id, item.id)
+            self._settle(collection_id, item.id)
 
     def roll_back(self, collection_id: str, item_id: str) -> str:
         """Makes an older version current again, in place of the one that is.
@@ -274,12 +275,12 @@ class Catalogue:
             if current == [item_id] or not current:
                 raise CatalogueError(f"Item {item_id!r} of {collection_id!r} is current already.")
             self._deprecate(collection_id, current[0])
-            self.relist(collection_id, [item_id if one == current[0] else one for one in item_ids])
-            self.settle(collection_id, item_id)
+            self._relist(collection_id, [item_id if one == current[0] else one for one in item_ids])
+            self._settle(collection_id, item_id)
         return current[0]
 
-    def relist(self, collection_id: str, item_ids: list[str]) -> None:
-        """Switches a collection's pointer to other published items, inside of the store's lock."""
+    def _relist(self, collection_id: str, item_ids: list[str]) -> None:
+        """Switches a collection's pointer to other published items."""
 
         def change(record: dict[str, Any] | None) -> dict[str, Any]:
             assert record is not None
@@ -288,10 +289,23 @@ class Catalogue:
 
         self.store.update_json(pointer_name(collection_id), change)
 
-    def settle(self, collection_id: str, item_id: str) -> None:
-        """Lets all versions of an item say which is current, inside of the store's lock."""
+    def withdraw(self, collection_id: str, item_id: str) -> None:
+        """Takes an item out of the catalogue, inside of the store's lock; its files stay behind."""
+        item_ids = self.item_ids(collection_id)
+        if item_ids == [item_id]:
+            self.store.update_json(ROOT, lambda root: without_child(root, collection_id))
+            self.store.remove(pointer_name(collection_id))
+        elif item_id in item_ids:
+            self._relist(collection_id, [one for one in item_ids if one != item_id])
+        self._settle(collection_id, item_id, without=item_id)
+        self.store.remove(record_name(collection_id, item_id))
+
+    def _settle(self, collection_id: str, item_id: str, without: str | None = None) -> None:
+        """Lets all versions of an item say which is current."""
         names = {
-            one: record_name(collection_id, one) for one in self.versions(collection_id, item_id)
+            one: record_name(collection_id, one)
+            for one in self.versions(collection_id, item_id)
+            if one != without
         }
         records = {one: self.store.read_json(name) or {} for one, name in names.items()}
         current = next((one for one in self.item_ids(collection_id) if one in records), None)

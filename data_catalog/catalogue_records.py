@@ -46,6 +46,13 @@ def with_child(root: dict[str, Any] | None, collection_id: str) -> dict[str, Any
     }
 
 
+def without_child(root: dict[str, Any] | None, collection_id: str) -> dict[str, Any]:
+    """The root once a collection is not linked from it any more."""
+    root = root or empty_catalog()
+    href = f"./{pointer_name(collection_id)}"
+    return {**root, "links": [link for link in root["links"] if link["href"] != href]}
+
+
 def item_link(item_id: str) -> dict[str, str]:
     """A pointer's link to an item."""
     return stac.link("item", f"./{item_id}/{item_id}.json")

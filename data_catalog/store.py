@@ -44,7 +44,7 @@ class FolderStore:
         """
         try:
             return stac.read_json(self.folder / name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -84,6 +84,15 @@ class FolderStore:
             else:
                 path.unlink(missing_ok=True)
 
+    def size(self, name: str) -> int:
+        """Bytes of a file, or of all files in a folder."""
+        return sum(path.stat().st_size for path in self._files(name))
+
+    def modified(self, name: str) -> float:
+        """When a file, or anything in a folder, was changed last, in seconds of Unix time."""
+        path = self.folder / name
+        return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
+
     def check_writable(self) -> None:
         """Refuses a folder that nothing can be written to.
 
@@ -98,3 +107,7 @@ class FolderStore:
                 f"Nothing can be published to {self.folder} ({error.strerror}): make {folder} "
                 "writable, or name another folder with --catalog."
             ) from error
+
+    def _files(self, name: str) -> list[Path]:
+        path = self.folder / name
+        return [path] if path.is_file() else [found for found in path.rglob("*") if found.is_file()]

@@ -12,8 +12,8 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
+from flows.catalog_commands import catalog
 from flows.parameters import (
-    CatalogParameters,
     EvaluateParameters,
     IngestFlowParameters,
     NightlyParameters,
@@ -21,7 +21,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from flows.query_parameters import ServeParameters, SimilarParameters
-from flows.tables import print_contents, print_rows, print_similar
+from flows.tables import print_rows, print_similar
 from rshash.errors import RshashError
 
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
@@ -37,6 +37,7 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True),
 )
 Flat = Parameter(name="*")
+app.command(catalog)
 
 
 @app.command
@@ -228,24 +229,6 @@ def tile(lon: float, lat: float, /, *, size: int = 1920) -> None:
     from data_catalog.grid import tile_at
 
     print(tile_at(lon, lat, size).id)
-
-
-@app.command
-def catalog(*, parameters: Annotated[CatalogParameters | None, Flat] = None) -> None:
-    """List what is published, with versions.
-
-    **Example**
-
-        rshash catalog --catalog catalogue
-    """
-    from data_catalog.catalogue import Catalogue
-
-    path = (parameters or CatalogParameters()).catalog
-    contents = Catalogue.open(path).contents()
-    print_contents(contents, f"Published in {path}")
-    for row in contents:
-        if row["collection"].startswith("codes-"):
-            print(f"Code table of {row['item']}, for SQL: {row['file']}")
 
 
 @app.command

@@ -1,0 +1,181 @@
+"""What a catalogue can do without: orphans, and what newer versions have replaced for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from data_catalog import stac
+from data_catalog.catalogue import MODELS, Catalogue
+from data_catalog.code_tables import collection_of as codes_of_model
+from data_catalog.code_tables import published_table
+from data_catalog.observations import current_observations
+from data_catalog.orphans import is_in_use, orphans
+from data_catalog.segments import published_bands, segment_index
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something that can be removed.
+
+    Attributes:
+        name: Its path in the catalogue.
+        why: What makes it garbage.
+        size: Bytes.
+        published: Whether it is an item; else nothing points to it.
+    """
+
+    name: str
+    why: str
+    size: int
+    published: bool
+
+
+def garbage(
+    catalogue: Catalogue, keep: int | None = None, older_than_days: float | None = None
+) -> list[Garbage]:
+    """What may be removed: orphans, and what is superseded, beyond a retention.
+
+    Superseded are versions of code tables that newer ones followed, segments none of whose
+    observations is current, and models without codes. Never among them: anything current, segments
+    that current codes or a model that stays were made from, and what a run may be about to publish.
+
+    Args:
+        catalogue: The catalogue.
+        keep: How many superseded ones stay, of each code table, of each sensor and of the models.
+        older_than_days: Only what was published longer ago. Without this and ``keep``: orphans
+            alone.
+    """
+    left = [name for name in orphans(catalogue) if not is_in_use(catalogue, name)]
+    why = dict.fromkeys(left, "nothing points to it")
+    if keep is not None or older_than_days is not None:
+        before = datetime.now(UTC) - timedelta(days=older_than_days or 0.0)
+        why |= _superseded(catalogue, _Retention(catalogue, keep or 0, stac.timestamp(before)))
+    return [
+        Garbage(name, reason, catalogue.store.size(name), name not in left)
+        for name, reason in why.items()
+    ]
+
+
+def remove(
+    catalogue: Catalogue,
+    found: Iterable[Garbage],
+    removed: Callable[[Garbage], None] = lambda one: None,
+) -> None:
+    """Removes garbage, but what has come into use meanwhile; it can be cut off and repeated.
+
+    Args:
+        catalogue: The catalogue.
+        found: As ``garbage`` found it.
+        removed: Called with each that is gone.
+    """
+    for one in found:
+        collection_id, _, item_id = one.name.partition("/")
+        with catalogue.store.lock():
+            if one.published and _is_superseded(catalogue, collection_id, item_id):
+                catalogue.withdraw(collection_id, item_id)
+            elif one.published or one.name not in orphans(catalogue):
+                continue
+            catalogue.store.remove(one.name)
+        removed(one)
+
+
+@dataclass(frozen=True)
+class _Retention:
+    catalogue: Catalogue
+    keep: int
+    before: str
+
+    def beyond(self, collection_id: str, superseded: list[str]) -> list[str]:
+        """Those of a collection's superseded items, oldest first, that go."""
+        items = [
+            self.catalogue.item(collection_id, item_id)
+            for item_id in superseded[: max(len(superseded) - self.keep, 0)]
+        ]
+        return [item.id for item in items if item.properties["created"] <= self.before]
+
+
+def _superseded(catalogue: Catalogue, retention: _Retention) -> dict[str, str]:
+    """Names of the superseded items that go, with why."""
+    models = retention.beyond(MODELS, _unused_models(catalogue))
+    found = {}
+    for collection_id in catalogue.collections():
+        if collection_id.startswith("codes-"):
+            for versions in _superseded_versions(catalogue, collection_id):
+                for item_id in retention.beyond(collection_id, versions):
+                    found[f"{collection_id}/{item_id}"] = "a newer version replaced it"
+        elif collection_id.startswith("tiles-"):
+            unused = _unused_segments(catalogue, collection_id, models)
+            for item_id in retention.beyond(collection_id, unused):
+                found[f"{collection_id}/{item_id}"] = "newer observations replaced all of it"
+        elif collection_id.removeprefix("labels-") in models:
+            for item_id in catalogue.item_ids(collection_id):
+                found[f"{collection_id}/{item_id}"] = "labels of a model without codes"
+    # Last: labels lead to their model.
+    return found | {f"{MODELS}/{model_id}": "a model without codes" for model_id in models}
+
+
+def _is_superseded(catalogue: Catalogue, collection_id: str, item_id: str) -> bool:
+    """Whether an item that was found superseded still is: codes may have been gone back to."""
+    if collection_id == MODELS:
+        return item_id in _unused_models(catalogue)
+    current = catalogue.item_ids(collection_id)
+    return not (collection_id.startswith("codes-") and item_id in current)
+
+
+def _superseded_versions(catalogue: Catalogue, collection_id: str) -> Iterable[list[str]]:
+    current = catalogue.item_ids(collection_id)
+    for item_id in current:
+        yield [one for one in catalogue.versions(collection_id, item_id) if one not in current]
+
+
+def _unused_models(catalogue: Catalogue) -> list[str]:
+    return [
+        model_id
+        for model_id in catalogue.model_ids()[:-1]
+        if not catalogue.item_ids(codes_of_model(model_id))
+    ]
+
+
+def _unused_segments(
+    catalogue: Catalogue, collection_id: str, without_models: list[str]
+) -> list[str]:
+    """Segments that show something, but nothing that is current or that anything was made from."""
+    sensor = collection_id.removeprefix("tiles-")
+    segments = catalogue.items(collection_id)
+    used = _trained_on(catalogue, without_models)
+    for bands in {frozenset(published_bands(segment)) for segment in segments}:
+        used |= set(current_observations(catalogue, sensor, bands=bands)["segment_id"])
+    coded = _coded(catalogue, sensor)
+    unused = []
+    for segment in segments:
+        if segment.id not in used:
+            rows = segment_index(catalogue, segment)
+            rows = rows[rows["state"] == "valid"]
+            observed = set(zip(rows["tile_id"], rows["datetime"], strict=True))
+            if observed and not observed & coded:
+                unused.append(segment.id)
+    return unused
+
+
+def _trained_on(catalogue: Catalogue, without_models: list[str]) -> set[str]:
+    return {
+        Path(str(link.target)).stem
+        for model_id in catalogue.model_ids()
+        if model_id not in without_models
+        for link in catalogue.item(MODELS, model_id).get_links("derived_from")
+    }
+
+
+def _coded(catalogue: Catalogue, sensor: str) -> set[tuple[str, datetime]]:
+    """Tile IDs and moments of the observations that current codes were made from."""
+    return {
+        observed
+        for model_id in catalogue.model_ids()
+        for item in catalogue.items(codes_of_model(model_id))
+        if item.properties["rshash:sensor"] == sensor
+        for table in [published_table(catalogue, item)]
+        for observed in zip(table["tile_id"], table["datetime"], strict=True)
+    }

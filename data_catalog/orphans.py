@@ -1,0 +1,52 @@
+"""Files in a catalogue that nothing points to: left by runs that were cut off, or still staged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue_records import pointer_name
+from data_catalog.planning import PLANS
+
+SETTLED_SECONDS = 24 * 3600
+"""What was changed within this time may be a running publication's."""
+
+_KINDS = ("tiles-", "models", "labels-", "land-cover-", "codes-")
+
+
+def orphans(catalogue: Catalogue) -> list[str]:
+    """Names of the files and folders that no record leads to, whether or not they are in use."""
+    published = catalogue.collections()
+    found = [name for name in catalogue.store.names(".") if _is_staged(name)]
+    for collection_id in catalogue.store.names("."):
+        if not collection_id.startswith(_KINDS):
+            continue
+        for name in catalogue.store.names(collection_id):
+            path = f"{collection_id}/{name}"
+            if collection_id in published and path == pointer_name(collection_id):
+                continue
+            if not catalogue.is_published(collection_id, name):
+                found.append(path)
+            else:
+                found += _strays(catalogue, collection_id, name)
+    return found
+
+
+def is_in_use(catalogue: Catalogue, name: str) -> bool:
+    """Whether a run may be about to publish an orphan: a planned segment, or a recent change."""
+    if catalogue.store.exists(f"{PLANS}/{name.rpartition('/')[2]}"):
+        return True
+    return catalogue.store.modified(name) > time.time() - SETTLED_SECONDS
+
+
+def _strays(catalogue: Catalogue, collection_id: str, item_id: str) -> Iterator[str]:
+    item = catalogue.item(collection_id, item_id)
+    known = {asset.href.removeprefix("./") for asset in item.assets.values()} | {f"{item_id}.json"}
+    for name in catalogue.store.names(f"{collection_id}/{item_id}"):
+        if name not in known:
+            yield f"{collection_id}/{item_id}/{name}"
+
+
+def _is_staged(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".staged")

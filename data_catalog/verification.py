@@ -1,0 +1,209 @@
+"""Checks that what is published is all there, and is what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import normpath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_catalog import stac
+from data_catalog.asset_files import CHECKSUMS, files_in, read_checksums
+from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue_records import ROOT, pointer_name, record_name
+from data_catalog.errors import CatalogueError
+from data_catalog.segments import open_pixels
+from data_catalog.stac_items import PARQUET, ZARR
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something broken.
+
+    Attributes:
+        file: Its path in the catalogue.
+        problem: What was expected and what was found.
+    """
+
+    file: str
+    problem: str
+
+
+def verify(
+    catalogue: Catalogue,
+    item_id: str | None = None,
+    checked: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Fault]:
+    """Checks items, current and superseded, and all that they lead to.
+
+    Every file is there with the size and checksum it was published with; tables are readable and
+    have the rows and columns that the item says; arrays open and have all valid tiles' shards;
+    links within the catalogue lead somewhere.
+
+    Args:
+        catalogue: The catalogue.
+        item_id: Just this item; None for everything.
+        checked: Called after every item with how many are checked, of how many.
+
+    Returns:
+        What is broken; nothing is changed.
+
+    Raises:
+        CatalogueError: There is no such item.
+    """
+    faults: list[Fault] = []
+    if item_id is not None:
+        items = [(catalogue.find(item_id), item_id)]
+    else:
+        items = [
+            (collection_id, name)
+            for collection_id in _collections(catalogue, faults)
+            for name in _published(catalogue, collection_id, faults)
+        ]
+    for done, (collection_id, name) in enumerate(items, 1):
+        faults += item_faults(catalogue, collection_id, name)
+        checked(done, len(items))
+    return faults
+
+
+def item_faults(catalogue: Catalogue, collection_id: str, item_id: str) -> list[Fault]:
+    """What is broken of one published item."""
+    name = record_name(collection_id, item_id)
+    try:
+        record = catalogue.store.read_json(name)
+    except CatalogueError as error:
+        return [Fault(name, str(error))]
+    if record is None:
+        return [Fault(name, f"is missing, though {collection_id} lists it")]
+    faults = [Fault(name, problem) for problem in _dangling(catalogue, name, record)]
+    folder = catalogue.root / collection_id / item_id
+    for asset in record["assets"].values():
+        file = normpath(f"{collection_id}/{item_id}/{asset['href']}")
+        faults += [
+            Fault(file, problem) for problem in _asset_problems(catalogue.root / file, asset)
+        ]
+    if CHECKSUMS in record["assets"] and not faults:
+        faults += _folder_faults(catalogue.root, folder)
+    if not faults and any(asset.get("type") == ZARR for asset in record["assets"].values()):
+        faults += _array_faults(catalogue.root, folder)
+    return faults
+
+
+def _collections(catalogue: Catalogue, faults: list[Fault]) -> list[str]:
+    try:
+        return catalogue.collections()
+    except CatalogueError as error:
+        faults.append(Fault(ROOT, str(error)))
+        return []
+
+
+def _published(catalogue: Catalogue, collection_id: str, faults: list[Fault]) -> list[str]:
+    name = pointer_name(collection_id)
+    try:
+        pointer = catalogue.store.read_json(name)
+    except CatalogueError as error:
+        faults.append(Fault(name, str(error)))
+        return []
+    if pointer is None:
+        faults.append(Fault(name, f"is missing, though {ROOT} links it"))
+        return []
+    faults += [Fault(name, problem) for problem in _dangling(catalogue, name, pointer, "item")]
+    superseded = set(catalogue.store.names(collection_id)) - set(catalogue.item_ids(collection_id))
+    return [
+        *catalogue.item_ids(collection_id),
+        *sorted(one for one in superseded if _may_be_published(catalogue, collection_id, one)),
+    ]
+
+
+def _may_be_published(catalogue: Catalogue, collection_id: str, item_id: str) -> bool:
+    try:
+        return catalogue.is_published(collection_id, item_id)
+    except CatalogueError:
+        return True
+
+
+def _dangling(
+    catalogue: Catalogue, name: str, record: dict[str, Any], but: str | None = None
+) -> Iterator[str]:
+    folder = name.rpartition("/")[0]
+    for link in record["links"]:
+        target = normpath(f"{folder}/{link['href']}")
+        is_here = link["href"].startswith(".") and link["rel"] != but
+        if is_here and not catalogue.store.exists(target):
+            yield f"has a link {link['rel']} to {target}, which does not exist"
+
+
+def _asset_problems(path: Path, asset: dict[str, Any]) -> Iterator[str]:
+    if not path.exists():
+        yield "is missing"
+    elif path.is_file():
+        size = path.stat().st_size
+        if size != asset["file:size"]:
+            yield f"has {size:,} bytes, but was published with {asset['file:size']:,}"
+        elif stac.file_checksum(path) != asset["file:checksum"]:
+            yield "has other contents than were published: its checksum differs"
+        elif asset.get("type") == PARQUET:
+            yield from _table_problems(path, asset)
+
+
+def _table_problems(path: Path, asset: dict[str, Any]) -> Iterator[str]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        yield f"cannot be read as Parquet ({error})"
+        return
+    rows, said = file.metadata.num_rows, asset.get("table:row_count")
+    if said is not None and rows != said:
+        yield f"has {rows:,} rows, but its item says {said:,}"
+    columns = {(field.name, str(field.type)) for field in file.schema_arrow}
+    expected = {(column["name"], column["type"]) for column in asset.get("table:columns", [])}
+    if expected and columns != expected:
+        differing = sorted({name for name, _ in columns ^ expected})
+        yield f"has other columns than its item says: {', '.join(differing)}"
+
+
+def _folder_faults(root: Path, folder: Path) -> Iterator[Fault]:
+    try:
+        checksums = read_checksums(folder)
+    except CatalogueError as error:
+        yield Fault(_within(root, folder), str(error))
+        return
+    for name, checksum in checksums.items():
+        path = folder / name
+        if not path.is_file():
+            yield Fault(_within(root, path), "is missing")
+        elif stac.file_checksum(path) != checksum:
+            problem = "has other contents than were published: its checksum differs"
+            yield Fault(_within(root, path), problem)
+    inner = {name.partition("/")[0] for name in checksums}
+    for path in (found for name in inner for found in files_in(folder / name)):
+        if path.relative_to(folder).as_posix() not in checksums:
+            yield Fault(_within(root, path), "was not published, but lies among what was")
+
+
+def _array_faults(root: Path, folder: Path) -> Iterator[Fault]:
+    try:
+        array = open_pixels(folder)
+    except CatalogueError as error:
+        yield Fault(_within(root, folder / "pixels.zarr"), str(error))
+        return
+    index = pd.read_parquet(folder / "index.parquet", columns=["tile_id", "row", "state"])
+    valid = index[index["state"] == "valid"]
+    rows = (array.shards or array.chunks)[0]
+    zeros = "/0" * (array.ndim - 1)
+    for number in np.unique(valid["row"].to_numpy() // rows):
+        shard = folder / "pixels.zarr" / array.basename / "c" / f"{number}{zeros}"
+        if not shard.exists():
+            tiles = valid.loc[valid["row"] // rows == number, "tile_id"]
+            problem = f"is missing: it holds {len(tiles)} valid tiles, such as {tiles.iloc[0]}"
+            yield Fault(_within(root, shard), problem)
+
+
+def _within(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
