@@ -1,0 +1,157 @@
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pystac
+import pytest
+from published_world import SENSOR, index, make_model, publish_segment, random_codes, tiles
+from stac_schemas import assert_catalogue_valid
+
+from data_catalog import stac
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
+from data_catalog.garbage import garbage, remove
+from data_catalog.models import publish_model
+from data_catalog.orphans import SETTLED_SECONDS, orphans
+from data_catalog.query import open_codes
+
+SEGMENTS = f"tiles-{SENSOR}"
+
+
+def codes_of_night(catalogue: Catalogue, model, night: int, count: int = 6) -> None:
+    observed = index(tiles(count), f"2024-06-{night:02}", f"S2A_{night}")
+    publish_code_tables(catalogue, model, code_rows(observed, random_codes(count, seed=night)))
+
+
+def collect(catalogue: Catalogue, **retention) -> list[str]:
+    found = garbage(catalogue, **retention)
+    remove(catalogue, found)
+    assert_catalogue_valid(catalogue.root)
+    return sorted(one.name.rpartition("/")[2] for one in found)
+
+
+def age(catalogue: Catalogue, name: str) -> None:
+    path = catalogue.root / name
+    long_ago = time.time() - 2 * SETTLED_SECONDS
+    for one in (path, *path.rglob("*")):
+        os.utime(one, (long_ago, long_ago))
+
+
+def test_versions_beyond_the_retention_go(catalogue: Catalogue) -> None:
+    publish_segment(catalogue, "seen", index(tiles(6)))
+    model = make_model()
+    publish_model(catalogue, model)
+    for night in range(1, 6):
+        codes_of_night(catalogue, model, night)
+    collection_id = collection_of(model.model_id)
+    ids = [f"{model.model_id}-UTM1920-32N-v{number}" for number in range(1, 6)]
+    before = open_codes(catalogue).similar(tiles(1)[0].id)
+    assert garbage(catalogue) == []
+    assert garbage(catalogue, older_than_days=1) == garbage(catalogue, 4) == []
+    assert [one.size > 1000 for one in garbage(catalogue, 2)] == [True, True]
+    assert collect(catalogue, keep=2) == ids[:2]
+    assert catalogue.versions(collection_id, ids[0]) == ids[2:]
+    catalogue.roll_back(collection_id, ids[2])
+    assert collect(catalogue, older_than_days=0) == ids[3:]
+    assert catalogue.item_ids(collection_id) == [ids[2]]
+    codes_of_night(catalogue, model, 5)
+    assert open_codes(catalogue).similar(tiles(1)[0].id).equals(before)
+
+
+def test_a_version_that_is_gone_back_to_meanwhile_stays(catalogue: Catalogue) -> None:
+    model = make_model()
+    publish_model(catalogue, model)
+    for night in (1, 2):
+        codes_of_night(catalogue, model, night)
+    found = garbage(catalogue, 0)
+    collection_id, _, first = found[0].name.partition("/")
+    catalogue.roll_back(collection_id, first)
+    removed: list[object] = []
+    remove(catalogue, found, removed.append)
+    assert removed == [] and catalogue.item_ids(collection_id) == [first]
+
+
+def test_what_is_in_use_stays(catalogue: Catalogue) -> None:
+    publish_segment(catalogue, "trained-on", index(tiles(4), "2024-06-01", "S2A_1"))
+    model = make_model()
+    publish_model(catalogue, model)
+    publish_segment(catalogue, "coded", index(tiles(4), "2024-06-02", "S2A_2"))
+    codes_of_night(catalogue, model, 2, 4)
+    publish_segment(catalogue, "superseded", index(tiles(4), "2024-06-03", "S2A_3"))
+    publish_segment(catalogue, "partly", index(tiles(5), "2024-06-04", "S2A_4"))
+    publish_segment(catalogue, "newest", index(tiles(4), "2024-06-05", "S2A_5"))
+    nothing_seen = index(tiles(4), "2024-06-05", "S2A_5").assign(state="invalid", reason="cloud")
+    publish_segment(catalogue, "clouds", nothing_seen)
+    assert collect(catalogue, keep=1) == []
+    assert collect(catalogue, keep=0) == ["superseded"]
+    assert catalogue.item_ids(SEGMENTS) == ["trained-on", "coded", "partly", "newest", "clouds"]
+    codes_of_night(catalogue, model, 5, 4)
+    assert collect(catalogue, keep=0) == sorted(["coded", f"{model.model_id}-UTM1920-32N-v1"])
+
+
+def test_models_without_codes_go_with_what_only_they_need(catalogue: Catalogue) -> None:
+    publish_segment(catalogue, "first", index(tiles(4), "2024-06-01", "S2A_1"))
+    unused, coded, latest = (make_model(seed=seed) for seed in (1, 2, 3))
+    publish_model(catalogue, unused)
+    publish_segment(catalogue, "second", index(tiles(4), "2024-06-02", "S2A_2"))
+    for model in (coded, latest):
+        publish_model(catalogue, model)
+    codes_of_night(catalogue, coded, 2, 4)
+    item = pystac.Item(
+        f"{unused.model_id}-labels", None, None, datetime(2024, 6, 1, tzinfo=UTC), {}
+    )
+    catalogue.asset_folder(f"labels-{unused.model_id}", item.id)
+    item.add_link(
+        pystac.Link("derived_from", f"../../models/{unused.model_id}/{unused.model_id}.json")
+    )
+    catalogue.publish(f"labels-{unused.model_id}", item)
+    assert collect(catalogue, keep=0) == sorted([unused.model_id, item.id])
+    assert catalogue.model_ids() == [coded.model_id, latest.model_id]
+    assert f"labels-{unused.model_id}" not in catalogue.collections()
+
+
+def test_orphans_go_once_no_run_can_be_about_to_publish_them(catalogue: Catalogue) -> None:
+    publish_segment(catalogue, "seen", index(tiles(6)))
+    model = make_model()
+    publish_model(catalogue, model)
+    codes_of_night(catalogue, model, 1)
+    for item_id in ("planned", "cut-off", "recent"):
+        folder = catalogue.asset_folder(SEGMENTS, item_id)
+        (folder / "index.parquet").write_bytes(b"1234")
+    stac.write_json(catalogue.root / ".plans" / "planned" / "plan.json", {})
+    [item] = catalogue.items(collection_of(model.model_id))
+    stray = Path(str(item.get_self_href())).parent / ".staged-1.parquet"
+    stray.touch()
+    for name in orphans(catalogue):
+        if not name.endswith("recent"):
+            age(catalogue, name)
+    assert len(orphans(catalogue)) == 4
+    assert collect(catalogue) == [".staged-1.parquet", "cut-off"]
+    assert [name.rpartition("/")[2] for name in orphans(catalogue)] == ["planned", "recent"]
+
+
+def test_an_orphan_that_is_published_meanwhile_stays(catalogue: Catalogue) -> None:
+    folder = catalogue.asset_folder(SEGMENTS, "late")
+    (folder / "data.txt").write_text("pixels")
+    age(catalogue, f"{SEGMENTS}/late")
+    found = garbage(catalogue)
+    assert [one.name for one in found] == [f"{SEGMENTS}/late"]
+    item = pystac.Item("late", None, None, datetime(2024, 6, 1, tzinfo=UTC), {})
+    item.add_asset("data", pystac.Asset("./data.txt"))
+    catalogue.publish(SEGMENTS, item)
+    remove(catalogue, found)
+    assert catalogue.item_ids(SEGMENTS) == ["late"] and (folder / "data.txt").exists()
+
+
+@pytest.mark.parametrize(("days", "goes"), [(9, True), (11, False)])
+def test_old_versions_go_by_their_age(catalogue: Catalogue, days: int, goes: bool) -> None:
+    model = make_model()
+    publish_model(catalogue, model)
+    for night in (1, 2):
+        codes_of_night(catalogue, model, night)
+    [record] = catalogue.root.glob("codes-*/*-v1/*-v1.json")
+    content = stac.read_json(record)
+    content["properties"]["created"] = stac.timestamp(datetime.now(UTC) - timedelta(days=10))
+    stac.write_json(record, content)
+    assert [one.name.endswith("-v1") for one in garbage(catalogue, None, days)] == [True] * goes
