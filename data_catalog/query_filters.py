@@ -43,8 +43,11 @@ class Filters:
             raise QueryError(
                 f"The minimum distance must be at least 0 m, but is {self.minimum_distance_m:g} m."
             )
-        if self.region is not None and self.region.is_empty:
-            raise QueryError("The region of a query is empty: leave it out to search everywhere.")
+        if self.region is not None and not self.region.area > 0.0:
+            raise QueryError(
+                f"The region of a query must be a surface, but is a {self.region.geom_type} "
+                "without extent: give a box or polygons, or leave it out to search everywhere."
+            )
         if self.period is not None:
             first, last = (_aware(moment) for moment in self.period)
             if last < first:

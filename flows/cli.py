@@ -20,8 +20,10 @@ from flows.parameters import (
     RehashParameters,
     TrainParameters,
 )
-from flows.query_parameters import ServeParameters, SimilarParameters
-from flows.tables import print_rows, print_similar
+from flows.publish_command import publish
+from flows.query_parameters import ServeParameters
+from flows.similar_command import similar
+from flows.tables import print_rows
 from rshash.errors import RshashError
 
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
@@ -38,6 +40,8 @@ app = App(
 )
 Flat = Parameter(name="*")
 app.command(catalog)
+app.command(publish)
+app.command(similar)
 
 
 @app.command
@@ -178,39 +182,6 @@ def evaluate(*, parameters: Annotated[EvaluateParameters | None, Flat] = None) -
     found = run(parameters)
     print_rows(found["figures"], "Evaluation")
     print(f"Report: {found['folder'] / 'report.md'}")
-
-
-@app.command
-def similar(
-    tile_id: str, /, *, parameters: Annotated[SimilarParameters | None, Flat] = None
-) -> None:
-    """Find the places that look most like a tile.
-
-    **Example**: the 12 most similar tiles, at least 5 km away, as a picture
-
-        rshash similar UTM1920-32N_0177_2891 -k 12 --minimum-distance 5000 --picture similar.png
-
-    Args:
-        tile_id: Tile ID, such as UTM1920-32N_0177_2891; `rshash tile LON LAT` tells a place's.
-        parameters: Where to look and how many to show.
-    """
-    from data_catalog.catalogue import Catalogue
-    from data_catalog.grid import parse_tile_id
-    from data_catalog.query import open_codes
-    from data_catalog.query_filters import Filters
-
-    parameters = parameters or SimilarParameters()
-    parse_tile_id(tile_id)
-    catalogue = Catalogue.open(parameters.catalog)
-    codes = open_codes(catalogue, parameters.model)
-    filters = Filters(minimum_distance_m=parameters.minimum_distance)
-    result = codes.similar(tile_id, parameters.k, filters=filters)
-    print_similar(tile_id, result, codes.bits)
-    if parameters.picture:
-        from data_catalog.pictures import retrieval_sheet
-
-        retrieval_sheet(catalogue, codes, result, parameters.picture)
-        print(f"Picture: {parameters.picture}")
 
 
 @app.command

@@ -67,19 +67,22 @@ def print_contents(rows: list[dict[str, Any]], title: str) -> None:
     _print(table)
 
 
-def print_similar(tile_id: str, similar: gpd.GeoDataFrame, bits: int) -> None:
-    """Prints the tiles most like a tile, nearest first."""
+def print_similar(query: str, similar: gpd.GeoDataFrame, bits: int) -> None:
+    """Prints the tiles most like a tile, or like what else was asked for, nearest first."""
     rows = [
         {
             "tile ID": row.tile_id,
-            "distance": row.distance,
+            "distance": f"{row.distance:.4g}",
             "km away": f"{row.away_km:.1f}",
             "lon, lat": f"{row.lon:.4f}, {row.lat:.4f}",
             "observed": f"{row.datetime:%Y-%m-%d}",
         }
         for row in similar.itertuples()
     ]
-    print_rows(rows, f"Most similar to {tile_id} (Hamming distance of {bits} bits)")
+    if similar["away_km"].isna().all():
+        for shown in rows:
+            del shown["km away"]
+    print_rows(rows, f"Most similar to {query} (Hamming distance of {bits} bits)")
 
 
 def _print(table: Table) -> None:
