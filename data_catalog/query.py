@@ -73,6 +73,10 @@ class PublishedCodes:
         """Number of tiles that have a code."""
         return len(self._tables)
 
+    def __contains__(self, tile_id: str) -> bool:
+        """Whether a tile has a code."""
+        return self._tables.row(tile_id) is not None
+
     @cached_property
     def tile_ids(self) -> pd.Index[str]:
         """Tile IDs, sorted; the order that ties break by."""
