@@ -148,7 +148,13 @@ def _read_segment(
     scale, offset = stored_scale(array)
 
     def read(places: NDArray[np.intp]) -> None:
-        numbers = np.asarray(array[rows[places[0]] : rows[places[-1]] + 1])
+        try:
+            numbers = np.asarray(array[rows[places[0]] : rows[places[-1]] + 1])
+        except Exception as error:  # Every codec has errors of its own for a damaged shard.
+            raise CatalogueError(
+                f"Pixels of segment {segment_id} of {sensor} cannot be read ({error}): see "
+                f"`rshash catalog verify {segment_id}`, and restore its files."
+            ) from error
         for tile, target in zip(numbers, at[places], strict=True):
             found = tile[chosen]
             np.multiply(found, scale, out=pixels[target])

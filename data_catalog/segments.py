@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pystac
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
@@ -232,7 +232,11 @@ def _create(path: Path, blocks: int, sensor: Sensor, bands: Iterable[str], tile_
         shards=(BLOCK_ROWS, len(names), side, side),
         dtype="uint16",
         fill_value=0,
-        compressors=BloscCodec(cname="lz4", clevel=9, shuffle="bitshuffle", typesize=2),
+        compressors=(
+            BloscCodec(cname="lz4", clevel=9, shuffle="bitshuffle", typesize=2),
+            # LZ4 decodes damaged bytes to other pixels without a word.
+            Crc32cCodec(),
+        ),
         dimension_names=("tile", "band", "y", "x"),
         attributes={
             "bands": names,

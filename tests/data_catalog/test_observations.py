@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.errors import CatalogueError
 from data_catalog.grid import Tile, Zone
 from data_catalog.observations import read_tiles
 from data_catalog.segments import BLOCK_ROWS, stage_pixels, write_block
@@ -75,3 +76,24 @@ def test_neighbouring_rows_are_read_together(
     table["tile_id"] = Tile(Zone(32, "N"), 3000, 40000, SIZE).id
     read_tiles(catalogue, SENSOR, table, ["red"])
     assert {(r.start, r.stop) for r in reads} == {(0, 10), (50, 64), (64, 70), (80, 81)}
+
+
+def test_damaged_pixels_are_never_taken_for_others(tmp_path: Path) -> None:
+    catalogue = Catalogue.create(tmp_path / "catalogue")
+    folder = catalogue.root / f"tiles-{SENSOR}" / "damaged"
+    array = stage_pixels(folder, 1, get_sensor(SENSOR), ["red"], SIZE)
+    pixels = np.random.default_rng(0).integers(1, 4000, (BLOCK_ROWS, 1, 12, 12), np.uint16)
+    write_block(folder, array, 0, pixels)
+    [shard] = (folder / "pixels.zarr" / "reflectance" / "c").rglob("0/0/0/0")
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    observations = pd.DataFrame(
+        {
+            "tile_id": Tile(Zone(32, "N"), 3000, 40000, SIZE).id,
+            "segment_id": "damaged",
+            "row": range(BLOCK_ROWS),
+        }
+    )
+    with pytest.raises(CatalogueError, match=r"segment damaged of .* cannot be read"):
+        read_tiles(catalogue, SENSOR, observations, ["red"])
