@@ -8,6 +8,7 @@ from typing import Any, Literal
 import geopandas as gpd
 import numpy as np
 import orjson
+import pandas as pd
 import shapely
 from pydantic import BaseModel, Field
 
@@ -28,6 +29,7 @@ class SimilarTile(BaseModel):
     away_km: float | None = Field(description="From the tile asked for.", examples=[12.4])
     datetime: str = Field(description="Moment of the observation.")
     clear_fraction: float = Field(examples=[0.98])
+    label: int | None = Field(description="Likeliest pseudo-label.")
     corners: list[list[float]] = Field(description="The square: four times lon, lat.")
 
 
@@ -83,10 +85,11 @@ class CollectionDescription(BaseModel):
     images: bool = Field(description="Whether images can be asked for.")
 
 
-def similar_rows(frame: gpd.GeoDataFrame) -> list[dict[str, Any]]:
+def similar_rows(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> list[dict[str, Any]]:
     """Rows of what a search found, as JSON has them."""
-    columns = {name: _plain(frame[name].to_numpy()) for name in frame if name != "geometry"}
+    columns = {name: _plain(frame[name]) for name in frame if name != "geometry"}
     columns.pop("query", None)
+    columns["label"] = snapshot.labels_of(columns["tile_id"])
     columns["corners"] = corners(frame.geometry.to_numpy())
     keys = list(columns)
     return [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -103,7 +106,7 @@ def tile_description(snapshot: Snapshot, tile: dict[str, Any]) -> bytes:
     """JSON of what ``PublishedCodes.tile`` tells of a tile."""
     [label] = snapshot.labels_of([tile["tile_id"]])
     description = {**tile, "label": label, "geometry": shapely.geometry.mapping(tile["geometry"])}
-    return orjson.dumps(description, default=_text, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(description, option=orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY)
 
 
 def feature_collection(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> bytes:
@@ -119,7 +122,7 @@ def feature_collection(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> bytes:
         for tile_id, day, part, label, square in zip(
             frame["tile_id"],
             days,
-            _plain(frame["clear_fraction"].to_numpy()),
+            _plain(frame["clear_fraction"]),
             snapshot.labels_of(frame["tile_id"].tolist()),
             corners(frame.geometry.to_numpy()),
             strict=True,
@@ -129,19 +132,16 @@ def feature_collection(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> bytes:
     return orjson.dumps({"type": "FeatureCollection", "total": total, "features": features})
 
 
-def _plain(values: np.ndarray) -> list[Any]:
-    if values.dtype.kind == "M":
-        return np.datetime_as_string(values, unit="s", timezone="UTC").tolist()
-    if values.dtype.kind == "f":
-        return list(_rounded(values))
-    return values.tolist()
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    if column.dtype.kind == "M":
+        moments = column.to_numpy("datetime64[s]")
+        return list(np.datetime_as_string(moments, timezone="UTC").tolist())
+    if column.dtype.kind == "f":
+        return list(_rounded(column.to_numpy()))
+    return column.tolist()
 
 
 def _rounded(values: np.ndarray) -> Iterator[float | None]:
     # float32 in the table: its digits end at the sixth.
     for value in values.astype(float).round(DECIMALS).tolist():
         yield value if value == value else None
-
-
-def _text(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)

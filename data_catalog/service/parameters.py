@@ -9,9 +9,11 @@ from typing import Annotated, TypeVar
 
 from fastapi import Path, Query
 
+from data_catalog import grid
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.errors import AreaError, GridError
 from data_catalog.grid import EXAMPLE_ID, parse_tile_id
+from data_catalog.query import PublishedCodes
 from data_catalog.query_filters import Filters
 from data_catalog.service.problems import ServiceError
 
@@ -126,13 +128,30 @@ def bounds(text: str) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def checked_tile_id(text: str) -> str:
-    """A tile ID in its one spelling.
+def published_tile(codes: PublishedCodes, text: str) -> str:
+    """The ID of a tile that has a code.
 
     Raises:
-        ServiceError: The text is no tile ID.
+        ServiceError: The text is no tile ID, or the tile has no code.
     """
-    return _understood(parse_tile_id, text).id
+    tile = _understood(parse_tile_id, text)
+    if tile.id not in codes:
+        # Without the nearest that has one, which takes a second among millions of tiles.
+        raise ServiceError(
+            404,
+            f"Tile {tile.id} has no published code of {codes.model_id}: /tiles?bbox=… tells which "
+            "tiles of a region have one.",
+        )
+    return tile.id
+
+
+def tile_at(codes: PublishedCodes, lon: float, lat: float) -> str:
+    """The ID of the tile at a place.
+
+    Raises:
+        ServiceError: The tile has no code.
+    """
+    return published_tile(codes, grid.tile_at(lon, lat, codes.tile_size).id)
 
 
 def _moments(text: str) -> tuple[datetime, datetime]:

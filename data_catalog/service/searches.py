@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import faiss
 from cachetools import LRUCache
 
 from data_catalog.service.answers import similar_rows
@@ -16,8 +19,8 @@ from data_catalog.service.snapshots import Snapshot
 Rows = list[dict[str, Any]]
 
 LARGEST_BATCH = 64
-CONCURRENT_BATCHES = 2
-"""One is searched, without the interpreter's lock, while another becomes JSON."""
+THREADS = max(2, len(os.sched_getaffinity(0)))
+"""Batches at once, each on one processor: while one is searched, another becomes JSON."""
 
 REMEMBERED_ROWS = 500_000
 
@@ -31,7 +34,11 @@ class Searches:
             REMEMBERED_ROWS, getsizeof=lambda rows: 1 + len(rows)
         )
         self._waiting: defaultdict[Any, dict[str, asyncio.Future[Rows]]] = defaultdict(dict)
-        self._slots = asyncio.Semaphore(CONCURRENT_BATCHES)
+        self._slots = asyncio.Semaphore(THREADS)
+        # A setting of each thread: batches that share processors wait for each other at its end.
+        self._threads = ThreadPoolExecutor(
+            THREADS, "search", initializer=faiss.omp_set_num_threads, initargs=(1,)
+        )
         self._running: set[asyncio.Task[None]] = set()
 
     async def similar(self, snapshot: Snapshot, tile_id: str, search: Search) -> Rows:
@@ -62,26 +69,26 @@ class Searches:
 
         def answer() -> Rows:
             return similar_rows(
+                snapshot,
                 snapshot.codes.similar_to_examples(
                     like, unlike, search.k, radius=search.radius, filters=search.filters()
-                )
+                ),
             )
 
-        async with self._slots:
-            return await asyncio.to_thread(answer)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, answer)
 
     async def like_codes(self, snapshot: Snapshot, codes: Any, search: Search) -> Rows:
         """The tiles nearest to a code, uint64 ``(1, words)``."""
 
         def answer() -> Rows:
             return similar_rows(
+                snapshot,
                 snapshot.codes.similar_to_codes(
                     codes, search.k, radius=search.radius, filters=search.filters()
-                )
+                ),
             )
 
-        async with self._slots:
-            return await asyncio.to_thread(answer)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, answer)
 
     def _start(self, batch: Any) -> None:
         task = asyncio.create_task(self._run(batch))
@@ -90,13 +97,16 @@ class Searches:
 
     async def _run(self, batch: Any) -> None:
         snapshot, search = batch
+        loop = asyncio.get_running_loop()
         async with self._slots:
             waiting = self._waiting.pop(batch)
             tile_ids = list(waiting)
             for start in range(0, len(tile_ids), LARGEST_BATCH):
                 part = tile_ids[start : start + LARGEST_BATCH]
                 try:
-                    found = await asyncio.to_thread(_search, snapshot, part, search)
+                    found = await loop.run_in_executor(
+                        self._threads, _search, snapshot, part, search
+                    )
                 except Exception as error:
                     for tile_id in part:
                         waiting[tile_id].set_exception(error)
@@ -111,6 +121,6 @@ def _search(snapshot: Snapshot, tile_ids: list[str], search: Search) -> dict[str
         tile_ids, search.k, radius=search.radius, filters=search.filters()
     )
     found: dict[str, Rows] = {tile_id: [] for tile_id in tile_ids}
-    for query, row in zip(frame["query"], similar_rows(frame), strict=True):
+    for query, row in zip(frame["query"], similar_rows(snapshot, frame), strict=True):
         found[query].append(row)
     return found

@@ -21,8 +21,9 @@ from data_catalog.service.parameters import (
     Offset,
     Search,
     TileId,
-    checked_tile_id,
+    published_tile,
     search,
+    tile_at,
 )
 from data_catalog.service.problems import ServiceError, documented
 from data_catalog.service.searches import Rows
@@ -48,7 +49,7 @@ async def similar_to_tile(
     offset: Offset = 0,
 ) -> Response:
     """The tiles whose codes are nearest to a tile's; the tile itself is not among them."""
-    tile_id = checked_tile_id(tile_id)
+    tile_id = published_tile(snapshot.codes, tile_id)
     rows = await request.app.state.searches.similar(snapshot, tile_id, wanted)
     return _page(request, snapshot, {"tile_id": tile_id}, rows, limit, offset)
 
@@ -72,14 +73,14 @@ async def similar_to_place(
     """The tiles most like the one at a place; or more like some tiles, and less like others."""
     searches = request.app.state.searches
     if lon is not None and lat is not None and not like and not unlike:
-        tile_id = await asyncio.to_thread(snapshot.codes.tile_at, lon, lat)
+        tile_id = tile_at(snapshot.codes, lon, lat)
         rows = await searches.similar(snapshot, tile_id, wanted)
         return _page(request, snapshot, {"tile_id": tile_id}, rows, limit, offset)
     if not like or lon is not None or lat is not None:
         raise ServiceError(
             422, "Expected either lon and lat of a place, or tiles as like (and unlike)."
         )
-    like, unlike = ([checked_tile_id(one) for one in ids] for ids in (like, unlike))
+    like, unlike = ([published_tile(snapshot.codes, one) for one in ids] for ids in (like, unlike))
     rows = await searches.like_examples(snapshot, like, unlike, wanted)
     return _page(request, snapshot, {"like": like, "unlike": unlike}, rows, limit, offset)
 

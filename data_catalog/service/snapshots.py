@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as release
 
 import orjson
 import pandas as pd
@@ -58,9 +59,9 @@ class Snapshot:
 
 
 def published_version(catalogue: Catalogue) -> str:
-    """Hash of the IDs of everything that is published."""
+    """Hash of the IDs of everything that is published, and of what answers: rshash's release."""
     ids = {one: catalogue.item_ids(one) for one in catalogue.collections()}
-    return hashlib.sha256(orjson.dumps(ids)).hexdigest()[:20]
+    return hashlib.sha256(orjson.dumps([release("rshash"), ids])).hexdigest()[:20]
 
 
 def open_snapshot(catalogue: Catalogue, model_id: str | None = None) -> Snapshot:

@@ -16,7 +16,7 @@ from data_catalog.service.answers import (
     tile_description,
 )
 from data_catalog.service.conditional import Current, answer, unchanged
-from data_catalog.service.parameters import BBOX_PATTERN, TileId, bounds, checked_tile_id
+from data_catalog.service.parameters import BBOX_PATTERN, TileId, bounds, published_tile
 from data_catalog.service.pictures import FORMATS
 from data_catalog.service.problems import documented
 
@@ -76,7 +76,8 @@ async def tiles(
 )
 async def tile(request: Request, snapshot: Current, tile_id: TileId) -> Response:
     """What is known of a tile, and its code."""
-    found = await asyncio.to_thread(snapshot.codes.tile, checked_tile_id(tile_id))
+    tile_id = published_tile(snapshot.codes, tile_id)
+    found = await asyncio.to_thread(snapshot.codes.tile, tile_id)
     same = unchanged(request, snapshot)
     return same or answer(tile_description(snapshot, found), snapshot)
 
@@ -106,7 +107,7 @@ async def picture(
     ] = None,
 ) -> Response:
     """A tile's pixels in colour; all tiles in one stretch, so that their colours compare."""
-    tile_id = checked_tile_id(tile_id)
+    tile_id = published_tile(snapshot.codes, tile_id)
     if (same := unchanged(request, snapshot)) is not None:
         return same
     key = (snapshot.version, tile_id, size, format)

@@ -199,7 +199,9 @@ function listen() {
     if (event.key === "Enter" && event.target === by("map")) take(map.getCenter());
   });
   map.on("mousemove", ({ latlng }) => {
-    by("map").title = layer.at(latlng)?.id ?? "";
+    const tile = layer.at(latlng);
+    const label = Number.isInteger(tile?.label) ? ` · pseudo-label ${tile.label}` : "";
+    by("map").title = tile ? `${tile.id} · ${tile.datetime.slice(0, 10)}${label}` : "";
   });
   map.on("moveend", () => {
     const { lat, lng } = map.getCenter();

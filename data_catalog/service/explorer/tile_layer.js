@@ -30,10 +30,9 @@ export class TileLayer {
     map.on("moveend resize", () => this.redraw());
   }
 
-  /** Adds tiles, each {id, corners: four of [lon, lat], …}; known ones are kept. */
+  /** Adds tiles, each {id, corners: four of [lon, lat], …}. */
   add(tiles) {
     for (const tile of tiles) {
-      if (this.#tiles.has(tile.id)) continue;
       const points = tile.corners.map(([lon, lat]) => this.map.project([lat, lon], 0));
       this.#tiles.set(tile.id, { ...tile, points });
     }
@@ -161,6 +160,9 @@ function fill(context, corners, colour) {
   trace(context, corners);
   context.fillStyle = colour;
   context.fill();
+  context.strokeStyle = colour; // else the background shines through between neighbours
+  context.lineWidth = 0.7;
+  context.stroke();
 }
 
 function drawPicture(context, picture, corners) {
