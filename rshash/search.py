@@ -8,6 +8,7 @@ first few queries build nothing: to read the codes once is faster.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -17,11 +18,6 @@ from numpy.typing import NDArray
 from rshash.codes import WORD_BITS, Words, check_words
 from rshash.errors import CodeError
 from rshash.repeats import Repeats, find_repeats
-
-try:
-    import faiss
-except ImportError:  # the core needs no more than numpy
-    faiss = None  # type: ignore[assignment]
 
 Found = tuple[NDArray[np.int32], NDArray[np.int64]]
 """Distances and rows."""
@@ -195,7 +191,8 @@ class _Flat:
     def __init__(self, codes: Words, bits: int, queries: int | None = None) -> None:
         self._codes, self._bits = codes, bits
         self._index = None
-        if faiss is not None and (queries is None or queries > UNPREPARED_QUERIES):
+        many = queries is None or queries > UNPREPARED_QUERIES
+        if many and (faiss := _faiss()) is not None:
             self._index = faiss.IndexBinaryFlat(WORD_BITS * codes.shape[1])
             self._index.add(_octets(codes))
 
@@ -252,6 +249,16 @@ def _distances(codes: Words, query: Words, bits: int) -> Iterator[tuple[int, NDA
 def _check_k(k: int) -> None:
     if k < 1:
         raise CodeError(f"The number of nearest rows wanted must be at least 1, but is {k}.")
+
+
+@cache
+def _faiss() -> Any:
+    # Where it is needed only: a single query is answered before faiss is imported.
+    try:
+        import faiss
+    except ImportError:  # the core needs no more than numpy
+        return None
+    return faiss
 
 
 def _octets(words: Words) -> NDArray[np.uint8]:

@@ -49,7 +49,7 @@ def test_agrees_with_brute_force(
     allowed = random.random(n) < 0.5 if filtered else None
     with pytest.MonkeyPatch.context() as patch:
         if not with_faiss:
-            patch.setattr(search, "faiss", None)
+            patch.setattr(search, "_faiss", lambda: None)
         patch.setattr(search, "_CHUNK", 7)
         index = search.CodeIndex(table, bits)
         if prepared:
