@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -52,12 +53,16 @@ class CodeTables:
         """All codes, uint64 ``(rows, words)``."""
         names = code_columns(bits)
         codes = np.empty((len(self), len(names)), np.uint64)
-        start = 0
-        for file in self._files:
-            table = file.read(names)
+
+        def read(number: int) -> None:
+            file, group = self._groups[number]
+            rows = codes[self._starts[number] : self._starts[number + 1]]
             for word, name in enumerate(names):
-                codes[start : start + len(table), word] = table[name].to_numpy()
-            start += len(table)
+                rows[:, word] = file.read_group(group, name).to_numpy()
+
+        # By row groups: what is decoded stays in the cache until it is copied.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(read, range(len(self._groups))))
         return codes
 
     def column(self, name: str) -> pa.ChunkedArray:
