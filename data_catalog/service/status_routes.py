@@ -8,11 +8,16 @@ from starlette.responses import Response
 
 from data_catalog.service.answers import CollectionDescription
 from data_catalog.service.conditional import Current, answer, unchanged
+from data_catalog.service.problems import documented
 
 router = APIRouter(tags=["Service"])
 
 
-@router.get("/codes", response_class=Response, responses={200: {"model": CollectionDescription}})
+@router.get(
+    "/codes",
+    response_class=Response,
+    responses={200: {"model": CollectionDescription}, **documented()},
+)
 async def codes(request: Request, snapshot: Current) -> Response:
     """What is served: the model, its codes, and whom to credit."""
     if (same := unchanged(request, snapshot)) is not None:
@@ -34,7 +39,7 @@ async def codes(request: Request, snapshot: Current) -> Response:
     return answer(orjson.dumps(content), snapshot)
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=documented())
 async def healthz(snapshot: Current) -> dict[str, str | int]:
     """Whether the service answers, and from which version."""
     return {"status": "ok", "version": snapshot.version, "tiles": len(snapshot.codes)}
@@ -43,7 +48,7 @@ async def healthz(snapshot: Current) -> dict[str, str | int]:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented()},
 )
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus."""

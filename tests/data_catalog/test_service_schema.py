@@ -56,7 +56,10 @@ def test_every_answer_is_as_documented(service, mode):
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case):
             asked.add((case.method, case.path))
-            case.call_and_validate(checks=CHECKS)
+            answer = case.call()
+            # A refusal too, which that check does not know.
+            refused = [negative_data_rejection] if answer.status_code == 414 else []
+            case.validate_response(answer, checks=CHECKS, excluded_checks=refused)
 
         try:
             ask()

@@ -1,0 +1,236 @@
+"""The page in a real browser: what a person does, by mouse, by keyboard, on a phone."""
+
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+from served_world import PLACES, publish_world, served
+
+from data_catalog.query import open_codes
+from data_catalog.query_filters import Filters
+
+TILE = PLACES[11].id
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 375, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    return publish_world(tmp_path_factory.mktemp("explorer") / "catalogue")
+
+
+@pytest.fixture(scope="module")
+def address(catalogue):
+    with served(catalogue) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium: install it, for example with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page; at the end nothing must have gone wrong, or to another host."""
+    contexts, faults = [], []
+
+    def open_at(path="", viewport=DESKTOP, **options):
+        context = browser.new_context(viewport=viewport, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((address, "data:", "blob:"))
+                else faults.append(asked.url)
+            ),
+        )
+        page.goto(f"{address}/{path}")
+        page.wait_for_selector("body[data-ready]")
+        page.wait_for_load_state("networkidle")
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def shown(page):
+    return page.locator("#results li").evaluate_all("all => all.map(li => li.dataset.tile)")
+
+
+def expected(catalogue, k=12, **options):
+    return open_codes(catalogue).similar(TILE, k, **options)["tile_id"].tolist()
+
+
+def centred_on(tile):
+    """The part of an address that puts a tile in the middle of the map."""
+    lon, lat = tile.centre
+    return f"map={lat:.5f},{lon:.5f},12"
+
+
+def middle(page):
+    box = page.locator("#map").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def colour_at(page, x, y):
+    return page.evaluate(
+        """([x, y]) => {
+          const canvas = document.querySelector("#map canvas");
+          const box = canvas.getBoundingClientRect();
+          const scale = canvas.width / box.width;
+          return [...canvas.getContext("2d").getImageData(
+            (x - box.x) * scale, (y - box.y) * scale, 1, 1).data];
+        }""",
+        [x, y],
+    )
+
+
+def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, catalogue):
+    page = open_page(f"?{centred_on(PLACES[11])}")
+    expect(page.locator("#about")).to_contain_text("40 tiles")
+    x, y = middle(page)
+    expect(page.locator("#map canvas")).not_to_have_attribute("data-pictures", "0")
+    # The world's pictures grow brighter from west to east.
+    assert colour_at(page, x - 20, y)[0] + 5 < colour_at(page, x + 20, y)[0]
+    page.mouse.click(x, y)
+    expect(page.locator("#query h2")).to_have_text(TILE)
+    expect(page.locator("#results li")).to_have_count(12)
+    assert shown(page) == expected(catalogue)
+    assert f"tile={TILE}" in page.url
+    first = page.locator("#results li").first
+    expect(first).to_contain_text("0 bits")
+    expect(first).to_contain_text("km")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#query img, #results img')]"
+        ".slice(0, 5).every(img => img.naturalWidth > 100)"
+    )
+
+
+def test_the_slider_and_filters_search_again(open_page, catalogue):
+    page = open_page(f"?tile={TILE}")
+    page.locator("#k").fill("5")
+    expect(page.locator("#results li")).to_have_count(5)
+    page.locator("#filters summary").click()
+    page.locator("#minimum-distance").fill("2")
+    expect(page.locator("#minimum-distance-value")).to_have_text("5 km")
+    page.wait_for_url(re.compile("away=2"))
+    far = expected(catalogue, 5, filters=Filters(minimum_distance_m=5000))
+    assert far != expected(catalogue, 5)
+    expect(page.locator("#results li").first).to_have_attribute("data-tile", far[0])
+    assert shown(page) == far
+    page.locator("#last-day").fill("2020-01-01")
+    expect(page.locator("#status")).to_contain_text("loosen")
+    page.locator("#clear-filters").click()
+    expect(page.locator("#results li")).to_have_count(5)
+    assert shown(page) == expected(catalogue, 5)
+
+
+def test_a_link_shows_the_same_and_back_goes_back(open_page):
+    page = open_page(f"?tile={TILE}&k=7")
+    page.locator("#results button.card").first.click()
+    second = page.locator("#query h2")
+    expect(second).not_to_have_text(TILE)
+    again = open_page(page.url.rpartition("/")[2])
+    assert shown(again) == shown(page)
+    page.go_back()
+    expect(second).to_have_text(TILE)
+    expect(page.locator("#results li")).to_have_count(7)
+
+
+def test_more_like_this_and_less_like_that(open_page, catalogue):
+    page = open_page(f"?tile={TILE}&k=6")
+    more, less = shown(page)[0], shown(page)[5]
+    page.get_by_role("button", name=f"More like {more}").click()
+    page.get_by_role("button", name=f"Less like {less}").click()
+    expect(page.locator(".chip")).to_have_count(2)
+    page.wait_for_load_state("networkidle")
+    codes = open_codes(catalogue)
+    wanted = codes.similar_to_examples([TILE, more], [less], 6)["tile_id"].tolist()
+    assert shown(page) == wanted
+    page.get_by_role("button", name=re.compile(f"Less like {less}: take away")).click()
+    expect(page.locator(".chip")).to_have_count(1)
+
+
+def test_the_map_is_coloured_by_pseudo_label(open_page):
+    def colour(tile):
+        page = open_page(f"?colour=labels&{centred_on(tile)}")
+        return colour_at(page, *middle(page))
+
+    first, second, like_first = (colour(PLACES[i]) for i in (9, 10, 13))
+    assert first == like_first != second
+
+
+def test_everything_goes_by_keyboard(open_page, catalogue):
+    page = open_page()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the search")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#tile-id")).to_be_focused()
+    page.keyboard.type(TILE)
+    page.keyboard.press("Enter")
+    expect(page.locator("#results li")).to_have_count(12)
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    expect(page.locator("#k")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#results li")).to_have_count(13)
+    page.locator("#results button.card").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#query h2")).to_have_text(expected(catalogue)[0])
+    # The map: its middle is a tile of the world.
+    page.locator("#map").focus()
+    expect(page.locator(".crosshair")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.locator("#query h2")).not_to_have_text(expected(catalogue)[0])
+
+
+def test_a_phone_shows_all_of_it_in_its_width(open_page, catalogue):
+    page = open_page(f"?tile={TILE}", PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
+    expect(page.locator("#results li")).to_have_count(12)
+    assert shown(page) == expected(catalogue)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for name in ("#map", "#query", "#results"):
+        box = page.locator(name).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", dark))) < 60
+    page.locator("#results button.card").nth(1).tap()
+    expect(page.locator("#query h2")).to_have_text(expected(catalogue)[1])
+
+
+def test_a_tile_that_has_no_code_is_explained(browser, address):
+    page = browser.new_page()
+    page.goto(address)
+    page.locator("#tile-id").fill("UTM1920-32N_0001_0001")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("#status")).to_contain_text("has no published code")
+    page.locator("#tile-id").fill("Paris")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("malformed")
+    page.close()
+
+
+def test_all_controls_have_names(open_page):
+    page = open_page(f"?tile={TILE}")
+    page.locator("#filters summary").click()
+    for role in ("button", "slider", "textbox", "checkbox", "radio", "link"):
+        for control in page.get_by_role(role).all():
+            name = control.evaluate(
+                "e => e.ariaLabel || e.title || e.textContent.trim() || e.labels?.[0]?.textContent"
+            )
+            assert name, control.evaluate("e => e.outerHTML")
+    assert page.locator("img:not([alt])").count() == 0
