@@ -216,7 +216,8 @@ class Catalogue:
         self._check_unpublished(collection_id, item_id)
         self.begin()
         folder = self.root / collection_id / item_id
-        folder.mkdir(parents=True, exist_ok=True)
+        with stac.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def publish(
@@ -244,8 +245,9 @@ class Catalogue:
         """
         folder = f"{collection_id}/{item.id}"
         self._check_unpublished(collection_id, item.id)
-        describe_files(item, self.root / folder)
-        self.store.keep(folder)
+        with stac.writing(self.root / folder):
+            describe_files(item, self.root / folder)
+            self.store.keep(folder)
         if verify is not None:
             verify(self.root / folder)
         with self.store.lock():

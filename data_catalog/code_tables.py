@@ -273,10 +273,28 @@ def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone
     number = next_version(catalogue.versions(collection_id, series))
     item_id = f"{series}-v{number}"
     folder = catalogue.asset_folder(collection_id, item_id)
+    with stac.writing(folder):
+        item, table = _stage(catalogue, model, item_id, folder, number, zone)
+    file = Path(item.assets["embeddings"].href).name
+    catalogue.publish(
+        collection_id,
+        item,
+        verify=lambda folder: check_code_table(folder / file, table, model.bits),
+        supersedes=zone.item.id if zone.item else None,
+    )
+    return {"item": item_id, "version": number, **zone.report}
+
+
+def _stage(
+    catalogue: Catalogue, model: Model, item_id: str, folder: Path, number: int, zone: _Zone
+) -> tuple[pystac.Item, gpd.GeoDataFrame]:
     staged = folder / f".staged-{os.getpid()}.parquet"
-    table = write_code_table(staged, zone.merged, model.bits, model.primary_sensor)
-    # Named by content: two runs that stage the same version never write the same file.
-    path = staged.rename(folder / f"codes-{stac.file_checksum(staged)[4:16]}.parquet")
+    try:
+        table = write_code_table(staged, zone.merged, model.bits, model.primary_sensor)
+        # Named by content: two runs that stage the same version never write the same file.
+        path = staged.rename(folder / f"codes-{stac.file_checksum(staged)[4:16]}.parquet")
+    finally:
+        staged.unlink(missing_ok=True)
     item = code_table_item(
         item_id, model, table, path, number, _scene_hrefs(catalogue, model.primary_sensor, table)
     )
@@ -284,13 +302,7 @@ def _publish_zone(catalogue: Catalogue, model: Model, model_id: str, zone: _Zone
     if zone.item:
         changes = _write_changes(path.with_name(path.name.replace("codes-", "changes-")), zone)
         item.add_asset("changes", table_asset(changes, "What is new in this version", ["metadata"]))
-    catalogue.publish(
-        collection_id,
-        item,
-        verify=lambda folder: check_code_table(folder / path.name, table, model.bits),
-        supersedes=zone.item.id if zone.item else None,
-    )
-    return {"item": item_id, "version": number, **zone.report}
+    return item, table
 
 
 def _write_changes(path: Path, zone: _Zone) -> Path:
