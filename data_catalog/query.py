@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_columns, collection_of
 from data_catalog.errors import QueryError
-from data_catalog.grid import Tile, footprints, parse_tile_id
+from data_catalog.grid import Tile, parse_tile_id
 from data_catalog.grid import tile_at as grid_tile_at
 from data_catalog.query_filters import Filters
+from data_catalog.query_frames import Hits, result_frame, tile_frame
 from data_catalog.query_places import (
-    GLOBE,
     allowed_rows,
     nearest_row,
     rows_in,
@@ -31,14 +31,10 @@ from data_catalog.query_tables import CodeTables
 from rshash.codes import Words
 from rshash.search import CodeIndex
 
-RESULT_COLUMNS = ("tile_id", "datetime", "clear_fraction")
 NO_FILTERS = Filters()
 CACHED_FILTERS = 8
 FEW_EXCLUDED = 4096
 """So many more tiles are searched for and left out after; beyond that they are masked."""
-
-Hits = tuple[NDArray[Any], NDArray[np.int64]]
-"""Distances and rows that a query found."""
 
 
 class PublishedCodes:
@@ -129,7 +125,7 @@ class PublishedCodes:
             for tile, rows in zip(tiles, own[:, None], strict=True)
         ]
         hits = self._nearest(self._codes[own], k, radius, filters, excluded)
-        return self._result(hits, tiles, list(tile_ids))
+        return result_frame(self._tables, hits, tiles, list(tile_ids))
 
     def similar_to_codes(
         self,
@@ -170,7 +166,7 @@ class PublishedCodes:
             )
         none = [np.empty(0, np.int64)] * len(codes)
         hits = self._nearest(codes, k, radius, filters, none)
-        return self._result(hits, [None] * len(codes), list(range(len(codes))))
+        return result_frame(self._tables, hits, [None] * len(codes), list(range(len(codes))))
 
     def similar_to_examples(
         self,
@@ -213,7 +209,7 @@ class PublishedCodes:
             self._codes[own[: len(like)]], self._codes[own[len(like) :]], k, allowed
         )
         hits = [_cut(distances, rows, k, radius)]
-        result = self._result(hits, tiles[:1], [like[0]]).drop(columns="query")
+        result = result_frame(self._tables, hits, tiles[:1], [like[0]]).drop(columns="query")
         result.attrs["query"] = like[0]
         return result
 
@@ -271,8 +267,7 @@ class PublishedCodes:
         total = len(rows)
         if total > limit:
             rows = rows[np.arange(limit) * total // limit]
-        frame, tiles = self._rows(rows)
-        result = gpd.GeoDataFrame(frame, geometry=footprints(tiles), crs="OGC:CRS84")
+        result = tile_frame(self._tables, rows)
         result.attrs["total"] = total
         return result
 
@@ -344,36 +339,6 @@ class PublishedCodes:
             keep = ~np.isin(own_rows, without)
             hits.append(_cut(own_distances[keep], own_rows[keep], k, radius))
         return hits
-
-    def _rows(self, rows: NDArray[np.int64]) -> tuple[pd.DataFrame, list[Tile]]:
-        frame = self._tables.take(rows, RESULT_COLUMNS).to_pandas()
-        tiles = [parse_tile_id(tile_id) for tile_id in frame["tile_id"]]
-        centres = np.array([tile.centre for tile in tiles]).reshape(-1, 2)
-        return frame.assign(lon=centres[:, 0], lat=centres[:, 1]), tiles
-
-    def _result(
-        self, hits: list[Hits], origins: Sequence[Tile | None], queries: list[Any]
-    ) -> gpd.GeoDataFrame:
-        frame, tiles = self._rows(np.concatenate([rows for _, rows in hits] or [np.empty(0, int)]))
-        counts = [len(rows) for _, rows in hits]
-        nowhere = (np.nan, np.nan)
-        places = [nowhere if tile is None else tile.centre for tile in origins]
-        own = np.repeat(np.array(places).reshape(-1, 2), counts, axis=0)
-        metres = np.full(len(frame), np.nan)
-        known = np.isfinite(own[:, 0])
-        here, there = own[known], frame.loc[known, ["lon", "lat"]].to_numpy()
-        metres[known] = GLOBE.inv(here[:, 0], here[:, 1], there[:, 0], there[:, 1])[2]
-        columns = {
-            "query": np.repeat(np.array(queries, object), counts),
-            "tile_id": frame["tile_id"],
-            "distance": np.concatenate([d for d, _ in hits] or [np.empty(0, np.int32)]),
-            "lon": frame["lon"],
-            "lat": frame["lat"],
-            "away_km": metres / 1000.0,
-            "datetime": frame["datetime"],
-            "clear_fraction": frame["clear_fraction"],
-        }
-        return gpd.GeoDataFrame(columns, geometry=footprints(tiles), crs="OGC:CRS84")
 
 
 def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCodes:
