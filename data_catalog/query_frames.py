@@ -7,8 +7,9 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
+from geopandas.array import from_shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from data_catalog.grid import Tile, footprints, parse_tile_id
 from data_catalog.query_places import GLOBE
@@ -16,6 +17,7 @@ from data_catalog.query_tables import CodeTables
 
 COLUMNS = ("tile_id", "datetime", "clear_fraction")
 NOWHERE = (np.nan, np.nan)
+_LON_LAT = CRS("OGC:CRS84")
 
 Hits = tuple[NDArray[Any], NDArray[np.int64]]
 """Distances and rows that a query found."""
@@ -23,11 +25,9 @@ Hits = tuple[NDArray[Any], NDArray[np.int64]]
 
 def tile_frame(tables: CodeTables, rows: NDArray[np.int64]) -> gpd.GeoDataFrame:
     """Rows of code tables: tile_id, datetime, clear_fraction, lon, lat (degrees), and geometry."""
-    frame: pd.DataFrame = tables.take(rows, COLUMNS).to_pandas()
-    tiles = [parse_tile_id(tile_id) for tile_id in frame["tile_id"]]
-    centres = np.array([tile.centre for tile in tiles]).reshape(-1, 2)
-    frame = frame.assign(lon=centres[:, 0], lat=centres[:, 1])
-    return gpd.GeoDataFrame(frame, geometry=footprints(tiles), crs="OGC:CRS84")
+    columns = _columns(tables, rows)
+    order = ["tile_id", "datetime", "clear_fraction", "lon", "lat", "geometry"]
+    return gpd.GeoDataFrame({name: columns[name] for name in order}, geometry="geometry")
 
 
 def result_frame(
@@ -44,22 +44,35 @@ def result_frame(
     Returns:
         query, tile_id, distance, lon, lat, away_km, datetime, clear_fraction and geometry.
     """
-    frame = tile_frame(tables, np.concatenate([rows for _, rows in hits] or [np.empty(0, int)]))
+    found = _columns(tables, np.concatenate([rows for _, rows in hits] or [np.empty(0, int)]))
     counts = [len(rows) for _, rows in hits]
     places = [NOWHERE if tile is None else tile.centre for tile in origins]
     own = np.repeat(np.array(places).reshape(-1, 2), counts, axis=0)
-    metres = np.full(len(frame), np.nan)
+    metres = np.full(len(own), np.nan)
     known = np.isfinite(own[:, 0])
-    here, there = own[known], frame.loc[known, ["lon", "lat"]].to_numpy()
-    metres[known] = GLOBE.inv(here[:, 0], here[:, 1], there[:, 0], there[:, 1])[2]
+    lon, lat = own[known].T
+    metres[known] = GLOBE.inv(lon, lat, found["lon"][known], found["lat"][known])[2]
     columns = {
         "query": np.repeat(np.array(queries, object), counts),
-        "tile_id": frame["tile_id"],
+        "tile_id": found["tile_id"],
         "distance": np.concatenate([d for d, _ in hits] or [np.empty(0, np.int32)]),
-        "lon": frame["lon"],
-        "lat": frame["lat"],
+        "lon": found["lon"],
+        "lat": found["lat"],
         "away_km": metres / 1000.0,
-        "datetime": frame["datetime"],
-        "clear_fraction": frame["clear_fraction"],
+        "datetime": found["datetime"],
+        "clear_fraction": found["clear_fraction"],
+        "geometry": found["geometry"],
     }
-    return gpd.GeoDataFrame(columns, geometry=frame.geometry, crs="OGC:CRS84")
+    return gpd.GeoDataFrame(columns, geometry="geometry")
+
+
+def _columns(tables: CodeTables, rows: NDArray[np.int64]) -> dict[str, Any]:
+    taken = tables.take(rows, COLUMNS)
+    tiles = [parse_tile_id(tile_id) for tile_id in taken["tile_id"].to_pylist()]
+    centres = np.array([tile.centre for tile in tiles]).reshape(-1, 2)
+    return {
+        **{name: taken[name].to_pandas() for name in COLUMNS},
+        "lon": centres[:, 0],
+        "lat": centres[:, 1],
+        "geometry": from_shapely(np.array(footprints(tiles), object), crs=_LON_LAT),
+    }

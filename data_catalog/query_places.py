@@ -13,7 +13,7 @@ from pyproj import Geod
 from shapely.geometry.base import BaseGeometry
 
 from data_catalog.geometry import within_world
-from data_catalog.grid import BLOCK_TILES, FALSE_NORTHING_SOUTH, Tile, parse_tile_id
+from data_catalog.grid import BLOCK_TILES, Tile
 from data_catalog.query_filters import Filters
 from data_catalog.query_tables import CodeTables
 
@@ -105,22 +105,7 @@ def _near(
     tables: CodeTables, west: float, south: float, east: float, north: float
 ) -> Iterator[Places]:
     for number in tables.groups_near(west, south, east, north):
-        first, tile_ids = tables.group(number)
-        lon, lat = _centres(tile_ids)
+        first, lon, lat = tables.centres(number)
         inside = (lon >= west) & (lon <= east) & (lat >= south) & (lat <= north)
         if inside.any():
             yield first + np.flatnonzero(inside), lon[inside], lat[inside]
-
-
-def _centres(tile_ids: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres of the tiles of a table, which are all of one zone and size."""
-    example = parse_tile_id(tile_ids[0].as_py())
-    parts = pc.list_flatten(pc.split_pattern(tile_ids, "_"))
-    places = np.arange(len(tile_ids))
-    column, row = (
-        pc.cast(parts.take(pa.array(3 * places + i)), pa.int64()).to_numpy() for i in (1, 2)
-    )
-    north = (row + 0.5) * example.size
-    if example.zone.hemisphere == "S":
-        north = FALSE_NORTHING_SOUTH - north
-    return example.zone.unproject((column + 0.5) * example.size, north)

@@ -11,16 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_catalog.code_tables import code_columns
 from data_catalog.errors import QueryError
 from data_catalog.geoparquet import CORNERS
+from data_catalog.grid import FALSE_NORTHING_SOUTH, parse_tile_id
 from rshash.codes import Words
 
 CACHED_COLUMNS = 512
 """Columns of row groups that are kept: their tile IDs take 3 MB, other columns less than 1 MB."""
+
+CACHED_CENTRES = 128
+"""Row groups of which the tiles' places are kept, 2 MB each."""
 
 
 class CodeTables:
@@ -44,6 +49,7 @@ class CodeTables:
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._first_ids = [file.first_tile_id(group) for file, group in self._groups]
         self._part = lru_cache(CACHED_COLUMNS)(self._read_part)
+        self._centres = lru_cache(CACHED_CENTRES)(lambda n: _centres(self._part(n, "tile_id")))
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -113,9 +119,9 @@ class CodeTables:
             if file.may_touch(group, (west, south, east, north))
         ]
 
-    def group(self, number: int) -> tuple[int, pa.Array]:
-        """The first row of a row group, and its tile IDs."""
-        return int(self._starts[number]), self._part(number, "tile_id")
+    def centres(self, number: int) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+        """The first row of a row group, and longitudes and latitudes of its tiles' centres."""
+        return int(self._starts[number]), *self._centres(number)
 
     def _read_part(self, number: int, name: str) -> pa.Array:
         file, group = self._groups[number]
@@ -178,3 +184,17 @@ class _TableFile:
             raise QueryError(
                 f"The code table {self._path} cannot be read ({error}): run `rshash rehash` again."
             ) from error
+
+
+def _centres(tile_ids: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres of the tiles of a table, which are all of one zone and size."""
+    example = parse_tile_id(tile_ids[0].as_py())
+    parts = pc.list_flatten(pc.split_pattern(tile_ids, "_"))
+    places = np.arange(len(tile_ids))
+    column, row = (
+        pc.cast(parts.take(pa.array(3 * places + i)), pa.int64()).to_numpy() for i in (1, 2)
+    )
+    north = (row + 0.5) * example.size
+    if example.zone.hemisphere == "S":
+        north = FALSE_NORTHING_SOUTH - north
+    return example.zone.unproject((column + 0.5) * example.size, north)
