@@ -70,6 +70,7 @@ def test_the_layout_of_a_segment(catalogue: Catalogue, source: TinySource) -> No
     assert [k.href for k in item.links if k.rel == "derived_from"]
     assert sorted(p.name for p in folder.iterdir()) == [
         f"{segment_id}.json",
+        "checksums.sha256",
         "index.parquet",
         "pixels.zarr",
         "scenes.parquet",
