@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from cachetools import LRUCache
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
@@ -22,6 +23,8 @@ from data_catalog.service.snapshots import LiveCatalogue
 
 EXPLORER = Path(__file__).parent / "explorer"
 POLL_SECONDS = 5.0
+PICTURE_BYTES = 64 * 1024 * 1024
+"""Of pictures that are kept in memory."""
 
 
 def make_app(
@@ -66,6 +69,7 @@ def make_app(
     )
     app.state.catalogue, app.state.live, app.state.metrics = catalogue, live, metrics
     app.state.searches, app.state.images = Searches(metrics), images
+    app.state.kept_pictures = LRUCache(PICTURE_BYTES, getsizeof=len)
     problems.install(app)
     for routes in (tile_routes, similar_routes, status_routes):
         app.include_router(routes.router)

@@ -22,11 +22,9 @@ from data_catalog.service.problems import documented
 
 GEOJSON = "application/geo+json"
 MOST_FEATURES = 20_000
-PICTURE_BYTES = 64 * 1024 * 1024
 FOREVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(tags=["Tiles"])
-_pictures: LRUCache[tuple[str, str, int, str], bytes] = LRUCache(PICTURE_BYTES, getsizeof=len)
 
 
 @router.get(
@@ -111,9 +109,10 @@ async def picture(
     if (same := unchanged(request, snapshot)) is not None:
         return same
     key = (snapshot.version, tile_id, size, format)
-    content = _pictures.get(key)
+    kept: LRUCache[tuple[str, str, int, str], bytes] = request.app.state.kept_pictures
+    content = kept.get(key)
     if content is None:
         content = await asyncio.to_thread(snapshot.pictures.picture, tile_id, size, format)
-        _pictures[key] = content
+        kept[key] = content
     headers = {"cache_control": FOREVER} if version == snapshot.version else {}
     return answer(content, snapshot, FORMATS[format], **headers)
