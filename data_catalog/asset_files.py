@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pystac
@@ -19,7 +20,9 @@ def describe_files(item: pystac.Item, folder: Path) -> None:
     """Adds sizes and checksums to an item's assets, which are staged in its folder.
 
     The file extension has no checksum of a folder, such as a Zarr store: the checksums of its files
-    are written to an asset of their own, in the format of ``sha256sum``.
+    are written to an asset of their own, in the format of ``sha256sum``. Chunks that carry a
+    checksum each, as tiles do, are left out: to read them all again would take as long as to write
+    them.
 
     Raises:
         CatalogueError: An asset is missing.
@@ -54,6 +57,14 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def unchecked_files_in(folder: Path) -> list[Path]:
+    """All files in a folder but those of Zarr arrays' chunks that carry checksums, sorted."""
+    checked = [
+        found.parent / "c" for found in folder.rglob("zarr.json") if _chunks_are_checked(found)
+    ]
+    return [path for path in files_in(folder) if not any(c in path.parents for c in checked)]
+
+
 def read_checksums(folder: Path) -> dict[str, str]:
     """Checksums of the files in an item's folders, as ``stac.file_checksum`` gives them, by path.
 
@@ -75,6 +86,15 @@ def _write_checksums(folder: Path, folders: list[Path]) -> None:
         f"{stac.file_checksum(path)[len(stac.SHA256_MULTIHASH) :]}  "
         f"{path.relative_to(folder).as_posix()}\n"
         for one in folders
-        for path in files_in(one)
+        for path in unchecked_files_in(one)
     ]
     (folder / CHECKSUMS_FILE).write_text("".join(lines))
+
+
+def _chunks_are_checked(array: Path) -> bool:
+    """Whether the chunks of a Zarr array, which has this record, carry checksums."""
+    return any(
+        codec["name"] == "sharding_indexed"
+        and any(inner["name"] == "crc32c" for inner in codec["configuration"]["codecs"])
+        for codec in json.loads(array.read_bytes()).get("codecs", [])
+    )

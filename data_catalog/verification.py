@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
 
 from data_catalog import stac
-from data_catalog.asset_files import CHECKSUMS, files_in, read_checksums
+from data_catalog.asset_files import CHECKSUMS, read_checksums, unchecked_files_in
 from data_catalog.catalogue import Catalogue
 from data_catalog.catalogue_records import ROOT, pointer_name, record_name
 from data_catalog.errors import CatalogueError
@@ -43,7 +44,7 @@ def verify(
     """Checks items, current and superseded, and all that they lead to.
 
     Every file is there with the size and checksum it was published with; tables are readable and
-    have the rows and columns that the item says; arrays open and have all valid tiles' shards;
+    have the rows and columns that the item says; all valid tiles can be read from their arrays;
     links within the catalogue lead somewhere.
 
     Args:
@@ -182,7 +183,7 @@ def _folder_faults(root: Path, folder: Path) -> Iterator[Fault]:
             problem = "has other contents than were published: its checksum differs"
             yield Fault(_within(root, path), problem)
     inner = {name.partition("/")[0] for name in checksums}
-    for path in (found for name in inner for found in files_in(folder / name)):
+    for path in (found for name in inner for found in unchecked_files_in(folder / name)):
         if path.relative_to(folder).as_posix() not in checksums:
             yield Fault(_within(root, path), "was not published, but lies among what was")
 
@@ -196,13 +197,22 @@ def _array_faults(root: Path, folder: Path) -> Iterator[Fault]:
     index = pd.read_parquet(folder / "index.parquet", columns=["tile_id", "row", "state"])
     valid = index[index["state"] == "valid"]
     rows = (array.shards or array.chunks)[0]
-    zeros = "/0" * (array.ndim - 1)
-    for number in np.unique(valid["row"].to_numpy() // rows):
-        shard = folder / "pixels.zarr" / array.basename / "c" / f"{number}{zeros}"
-        if not shard.exists():
-            tiles = valid.loc[valid["row"] // rows == number, "tile_id"]
-            problem = f"is missing: it holds {len(tiles)} valid tiles, such as {tiles.iloc[0]}"
-            yield Fault(_within(root, shard), problem)
+    for number, tiles in valid.groupby(valid["row"] // rows)["tile_id"]:
+        problem = _shard_problem(array, int(number))
+        if problem:
+            chunk = "/".join([str(number), *"0" * (array.ndim - 1)])
+            shard = folder / "pixels.zarr" / array.basename / "c" / chunk
+            told = f"{problem}: it holds {len(tiles)} valid tiles, such as {tiles.iloc[0]}"
+            yield Fault(_within(root, shard), told)
+
+
+def _shard_problem(array: zarr.Array[Any], number: int) -> str:
+    rows = (array.shards or array.chunks)[0]
+    try:
+        found = np.any(array[rows * number : rows * (number + 1)])
+    except Exception as error:  # Every codec has errors of its own for a damaged shard.
+        return f"cannot be read ({error})"
+    return "" if found else "is missing"
 
 
 def _within(root: Path, path: Path) -> str:
