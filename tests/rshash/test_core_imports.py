@@ -9,6 +9,7 @@ MODULES = [
     "baselines",
     "checkpoints",
     "codes",
+    "device_search",
     "distributed",
     "evaluation",
     "extractors",
@@ -25,6 +26,7 @@ MODULES = [
     "pixels",
     "probe",
     "rankings",
+    "repeats",
     "report",
     "scaling",
     "search",
@@ -35,7 +37,7 @@ MODULES = [
     "training",
 ]
 OPTIONAL = {"torchgeo", "timm", "faiss", "matplotlib", "safetensors"}
-NO_TORCH = ["codes", "evaluation", "rankings", "search", "statistics"]
+NO_TORCH = ["codes", "evaluation", "rankings", "repeats", "search", "statistics"]
 
 
 @pytest.mark.parametrize(
