@@ -25,10 +25,10 @@ class ApiRecords:
         Args:
             catalogue: Holds them.
             api: The API's address.
-            files_at: Base of assets' addresses; without it the catalogue's own folder.
+            files_at: Base of assets' addresses; without it where they are.
         """
         self._catalogue, self._api = catalogue, api
-        self._files = (files_at or catalogue.root.as_uri()).rstrip("/")
+        self._files = (files_at or catalogue.store.uri).rstrip("/")
 
     def collection(self, collection: str) -> dict[str, Any]:
         """A collection's record."""

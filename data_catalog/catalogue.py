@@ -1,26 +1,27 @@
-"""The catalogue: a static STAC catalogue in a folder, and the one primitive that publishes into it.
+"""The catalogue: a static STAC catalogue, and the one primitive that publishes into it.
 
 Everything that outlives a run is an item with assets. Assets are immutable; a collection's
 ``collection.json`` is the pointer that says which items are current, and it is switched last, by an
-atomic replace.
+atomic replace; in a bucket, where nothing can be locked, only if nobody else has switched it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pystac
-from pystac.errors import DeprecatedWarning
 
 from data_catalog import stac
 from data_catalog.asset_files import describe_files
+from data_catalog.catalogue_reading import MODELS, PublishedRecords
 from data_catalog.catalogue_records import (
     CATALOGUE_ID,
     ROOT,
-    content_row,
+    deprecated,
     empty_catalog,
     item_link,
     item_record,
@@ -30,34 +31,33 @@ from data_catalog.catalogue_records import (
     with_child,
     without_child,
 )
+from data_catalog.claims import check_claim, check_not_removed, claimed, released, removal
 from data_catalog.errors import CatalogueError
 from data_catalog.stac_collections import describe
-from data_catalog.store import FolderStore
-from data_catalog.versions import in_order, series_of, settled
+from data_catalog.versions import series_of, settled
 
-MODELS = "models"
+__all__ = ["MODELS", "Catalogue"]
+
+SETTLING_ATTEMPTS = 10
 
 
-class Catalogue:
-    """A catalogue in a folder. Make one with ``Catalogue.create`` or ``Catalogue.open``.
+class Catalogue(PublishedRecords):
+    """A catalogue in a folder or a bucket. Make one with ``Catalogue.create`` or ``open``.
 
     Attributes:
         store: Where its records and files lie.
-        root: The folder, absolute.
+        root: Folder on this machine for what is staged and cached: a catalogue's folder is its own.
     """
-
-    def __init__(self, root: Path):
-        self.store = FolderStore(root)
-        self.root = root
 
     @classmethod
     def create(cls, path: str | Path) -> Catalogue:
-        """Makes an empty catalogue in a new or empty folder.
+        """Makes an empty catalogue in a new or empty folder, or where a bucket is empty.
 
         Raises:
-            CatalogueError: The path is a file, or a folder that is not empty.
+            CatalogueError: The path is a file, or what is there is not empty.
         """
-        catalogue = cls(_vacant(path))
+        catalogue = cls(path)
+        catalogue.store.check_vacant()
         catalogue.begin()
         return catalogue
 
@@ -68,34 +68,37 @@ class Catalogue:
         Raises:
             CatalogueError: The path holds something else.
         """
-        root = Path(path).expanduser().resolve()
-        return cls.open(root) if (root / "catalog.json").exists() else cls(_vacant(root))
+        catalogue = cls(path)
+        if catalogue.store.exists(ROOT):
+            return cls.open(path)
+        catalogue.store.check_vacant()
+        return catalogue
 
     @classmethod
     def open(cls, path: str | Path) -> Catalogue:
-        """Opens a catalogue.
+        """Opens a catalogue: a folder's path, or an address ``s3://bucket/prefix``.
 
         Raises:
-            CatalogueError: There is no rshash catalogue at the path.
+            CatalogueError: There is no rshash catalogue there.
         """
-        root = Path(path).expanduser().resolve()
-        pointer = root / "catalog.json"
-        if not pointer.is_file():
+        catalogue = cls(path)
+        root = catalogue.store.read_json(ROOT)
+        if root is None:
             raise CatalogueError(
-                f"{root} holds no catalogue (no catalog.json there): check --catalog or "
+                f"{catalogue.store} holds no catalogue (no catalog.json there): check --catalog or "
                 "RSHASH_CATALOG, or make a catalogue with `rshash ingest`."
             )
-        if stac.read_json(pointer).get("id") != CATALOGUE_ID:
+        if root.get("id") != CATALOGUE_ID:
             raise CatalogueError(
-                f"{pointer} is a STAC catalogue, but not one that rshash publishes to "
-                f"(its ID is not {CATALOGUE_ID!r}): name another folder."
+                f"{catalogue.store.href(ROOT)} is a STAC catalogue, but not one that rshash "
+                f"publishes to (its ID is not {CATALOGUE_ID!r}): name another folder."
             )
-        return cls(root)
+        return catalogue
 
     def begin(self) -> None:
         """Makes the catalogue, empty, unless it is there."""
         if not self.store.exists(ROOT):
-            self.store.write_json(ROOT, empty_catalog())
+            self.store.update_json(ROOT, lambda root: root or empty_catalog())
 
     def check_writable(self) -> None:
         """Refuses a catalogue that nothing can be published to.
@@ -104,108 +107,6 @@ class Catalogue:
             CatalogueError: No file can be made in its folder, or where that is to be made.
         """
         self.store.check_writable()
-
-    def collections(self) -> list[str]:
-        """IDs of the collections, in the order of their first publication."""
-        links = (self.store.read_json(ROOT) or {"links": []})["links"]
-        return [Path(link["href"]).parent.name for link in links if link["rel"] == "child"]
-
-    def collection(self, collection_id: str) -> pystac.Collection:
-        """One collection as it is published.
-
-        Raises:
-            CatalogueError: There is no such collection.
-        """
-        record = self.store.read_json(pointer_name(collection_id))
-        if record is None:
-            published = ", ".join(self.collections()) or "nothing yet"
-            raise CatalogueError(
-                f"Collection {collection_id!r} is not in {self.root}: published there: {published}."
-            )
-        href = self.root / pointer_name(collection_id)
-        return pystac.Collection.from_dict(record, href=str(href))
-
-    def item_ids(self, collection_id: str) -> list[str]:
-        """IDs of a collection's current items, oldest first; empty where nothing is published."""
-        return listed(self.store.read_json(pointer_name(collection_id)))
-
-    def items(self, collection_id: str) -> list[pystac.Item]:
-        """A collection's current items, oldest first; empty where nothing is published."""
-        # Not by ``item``: one that is superseded since it was listed is still all there.
-        return [self._read(collection_id, item_id) for item_id in self.item_ids(collection_id)]
-
-    def item(self, collection_id: str, item_id: str) -> pystac.Item:
-        """One published item, current or superseded; ``asset.get_absolute_href()`` is a path.
-
-        Raises:
-            CatalogueError: No such item is published.
-        """
-        if not self.is_published(collection_id, item_id):
-            current = ", ".join(self.item_ids(collection_id)[-5:]) or "nothing"
-            raise CatalogueError(
-                f"Item {item_id!r} is not published in {collection_id!r} of {self.root}: "
-                f"there is {current}."
-            )
-        return self._read(collection_id, item_id)
-
-    def is_published(self, collection_id: str, item_id: str) -> bool:
-        """Whether an item is published, current or superseded."""
-        if item_id in self.item_ids(collection_id):
-            return True
-        record = self.store.read_json(record_name(collection_id, item_id))
-        return record is not None and bool(record["properties"].get("deprecated"))
-
-    def versions(self, collection_id: str, item_id: str) -> list[str]:
-        """All published versions of what an item is a version of, oldest first.
-
-        Args:
-            collection_id: The collection.
-            item_id: One of the versions, which itself need not be published.
-        """
-        series = series_of(item_id)
-        found = [name for name in self.store.names(collection_id) if series_of(name) == series]
-        return in_order(name for name in found if self.is_published(collection_id, name))
-
-    def find(self, item_id: str) -> str:
-        """The collection that a published item is in.
-
-        Raises:
-            CatalogueError: There is no such item.
-        """
-        for collection_id in self.collections():
-            if self.is_published(collection_id, item_id):
-                return collection_id
-        raise CatalogueError(
-            f"Nothing in {self.root} is called {item_id!r}: `rshash catalog list` tells what is "
-            "published."
-        )
-
-    def latest_model_id(self) -> str | None:
-        """ID of the model that was published last; None where there is none."""
-        models = self.model_ids()
-        return models[-1] if models else None
-
-    def model_ids(self) -> list[str]:
-        """IDs of the published models, oldest first."""
-        return self.item_ids(MODELS)
-
-    def model_id(self, model_id: str | None = None) -> str:
-        """The ID of a published model: the one asked for, or without an ID the latest.
-
-        Raises:
-            CatalogueError: No such model is published.
-        """
-        published = self.model_ids()
-        if not published:
-            raise CatalogueError(
-                f"No model is published in {self.root}: train one with `rshash train`."
-            )
-        if model_id is not None and model_id not in published:
-            raise CatalogueError(
-                f"Model {model_id!r} is not published in {self.root}: "
-                f"there is {', '.join(published[-5:])}."
-            )
-        return model_id or published[-1]
 
     def asset_folder(self, collection_id: str, item_id: str) -> Path:
         """The folder to stage an item's assets in, made if need be; a half-done one is kept.
@@ -247,19 +148,24 @@ class Catalogue:
         self._check_unpublished(collection_id, item.id)
         with stac.writing(self.root / folder):
             describe_files(item, self.root / folder)
-            self.store.keep(folder)
         if verify is not None:
             verify(self.root / folder)
+        with stac.writing(self.root / folder):
+            subfolder = self.store.keep(folder)
+        name = record_name(collection_id, item.id)
         with self.store.lock():
             self._check_unpublished(collection_id, item.id)
-            self._check_current(collection_id, supersedes)
-            record = item_record(item, collection_id, supersedes)
-            self.store.write_json(record_name(collection_id, item.id), record)
+            before = self.store.read_json(name)
+            claim = self._claim(collection_id, item, supersedes)
+            record = item_record(item, collection_id, supersedes, subfolder)
+            written = self.store.replace_json(name, before, record)
+            check_claim(None, item.id, None if written else claim)
             if supersedes is not None:
                 # First, so that it is known as published at any moment.
                 self._deprecate(collection_id, supersedes)
-            self._switch_pointer(collection_id, item, supersedes)
+            self._switch_pointer(collection_id, item, supersedes, claim)
             self._settle(collection_id, item.id)
+        self.store.published(folder, subfolder)
 
     def roll_back(self, collection_id: str, item_id: str) -> str:
         """Makes an older version current again, in place of the one that is.
@@ -277,16 +183,22 @@ class Catalogue:
             if current == [item_id] or not current:
                 raise CatalogueError(f"Item {item_id!r} of {collection_id!r} is current already.")
             self._deprecate(collection_id, current[0])
-            self._relist(collection_id, [item_id if one == current[0] else one for one in item_ids])
+            self._relist(collection_id, current[0], [item_id])
             self._settle(collection_id, item_id)
         return current[0]
 
-    def _relist(self, collection_id: str, item_ids: list[str]) -> None:
-        """Switches a collection's pointer to other published items."""
+    def _relist(self, collection_id: str, item_id: str, others: list[str]) -> None:
+        """Switches a collection's pointer from one item to other published ones."""
 
         def change(record: dict[str, Any] | None) -> dict[str, Any]:
+            _check_current(record, item_id, collection_id)
             assert record is not None
+            for other in others:
+                check_not_removed(record, other)
             links = [link for link in record["links"] if link["rel"] != "item"]
+            item_ids = [
+                new for one in listed(record) for new in (others if one == item_id else [one])
+            ]
             return {**record, "links": [*links, *map(item_link, item_ids)]}
 
         self.store.update_json(pointer_name(collection_id), change)
@@ -294,13 +206,24 @@ class Catalogue:
     def withdraw(self, collection_id: str, item_id: str) -> None:
         """Takes an item out of the catalogue, inside of the store's lock; its files stay behind."""
         item_ids = self.item_ids(collection_id)
-        if item_ids == [item_id]:
+        if item_ids == [item_id] and self.store.has_locks:
             self.store.update_json(ROOT, lambda root: without_child(root, collection_id))
             self.store.remove(pointer_name(collection_id))
         elif item_id in item_ids:
-            self._relist(collection_id, [one for one in item_ids if one != item_id])
+            self._relist(collection_id, item_id, [])
         self._settle(collection_id, item_id, without=item_id)
         self.store.remove(record_name(collection_id, item_id))
+
+    @contextmanager
+    def removing(self, collection_id: str, item_id: str) -> Iterator[None]:
+        """Keeps an item from being published, or current again, while it is removed."""
+        name = pointer_name(collection_id)
+        if self.store.has_locks or not self.store.exists(name):
+            yield
+            return
+        self.store.update_json(name, lambda old: claimed(old or {}, item_id, removal()))
+        yield
+        self.store.update_json(name, lambda old: released(old or {}, item_id, old))
 
     def _settle(self, collection_id: str, item_id: str, without: str | None = None) -> None:
         """Lets all versions of an item say which is current."""
@@ -309,81 +232,69 @@ class Catalogue:
             for one in self.versions(collection_id, item_id)
             if one != without
         }
-        records = {one: self.store.read_json(name) or {} for one, name in names.items()}
-        current = next((one for one in self.item_ids(collection_id) if one in records), None)
-        for one, record in settled(records, current).items():
-            self.store.write_json(names[one], record)
+        for _ in range(SETTLING_ATTEMPTS):
+            records = {one: self.store.read_json(name) or {} for one, name in names.items()}
+            # Read last: who switches it later has yet to settle, and mends what is out of date.
+            current = next((one for one in self.item_ids(collection_id) if one in records), None)
+            if all(
+                self.store.replace_json(names[one], records[one], record)
+                for one, record in settled(records, current).items()
+            ):
+                break
 
-    def contents(self) -> list[dict[str, Any]]:
-        """What is published: a row per current item.
+    def _claim(self, collection_id: str, item: pystac.Item, supersedes: str | None) -> str | None:
+        """Makes the collection if need be; claims the item in it where nothing can be locked."""
+        claim = None if self.store.has_locks else uuid4().hex
 
-        Returns:
-            Rows of collection, item, version, rows, bits, published (when), size (bytes) and file
-            (path of its first asset); None where a column does not apply.
-        """
-        return [
-            content_row(collection_id, item)
-            for collection_id in self.collections()
-            for item in self.items(collection_id)
-        ]
+        def change(old: dict[str, Any] | None) -> dict[str, Any]:
+            _check_current(old, supersedes, collection_id)
+            check_not_removed(old, item.id)
+            if item.id in listed(old):
+                raise _published_already(collection_id, item.id)
+            record = old or describe(collection_id, item, old, [])
+            return claimed(record, item.id, claim) if claim else record
 
-    def _read(self, collection_id: str, item_id: str) -> pystac.Item:
-        name = record_name(collection_id, item_id)
-        record = self.store.read_json(name)
-        if record is None:
-            raise CatalogueError(
-                f"{self.root / name} is missing, though {collection_id} lists it: restore it; "
-                "`rshash catalog verify` tells what else is broken."
-            )
-        with warnings.catch_warnings():
-            # Who reads a version that another one followed has asked for it.
-            warnings.simplefilter("ignore", DeprecatedWarning)
-            return pystac.Item.from_dict(record, href=str(self.root / name))
+        is_new = collection_id not in self.collections()
+        if is_new or claim or supersedes:
+            self.store.update_json(pointer_name(collection_id), change)
+        if is_new:
+            # A reader never follows a link to nothing: the collection is there before it is linked.
+            self.store.update_json(ROOT, lambda root: with_child(root, collection_id))
+        return claim
 
     def _switch_pointer(
-        self, collection_id: str, item: pystac.Item, supersedes: str | None
+        self, collection_id: str, item: pystac.Item, supersedes: str | None, claim: str | None
     ) -> None:
-        def change(old: dict[str, Any] | None, *new: str) -> dict[str, Any]:
+        def change(old: dict[str, Any] | None) -> dict[str, Any]:
+            _check_current(old, supersedes, collection_id)
+            check_claim(old, item.id, claim)
             current = [one for one in listed(old) if one != supersedes]
-            return describe(collection_id, item, old, [*current, *new])
+            return released(
+                describe(collection_id, item, old, [*current, item.id]), item.id, before=old
+            )
 
-        if collection_id not in self.collections():
-            # A reader never follows a link to nothing: the collection is there before it is linked.
-            self.store.update_json(pointer_name(collection_id), change)
-            self.store.update_json(ROOT, lambda root: with_child(root, collection_id))
-        self.store.update_json(pointer_name(collection_id), lambda old: change(old, item.id))
+        self.store.update_json(pointer_name(collection_id), change)
 
     def _deprecate(self, collection_id: str, item_id: str) -> None:
         name = record_name(collection_id, item_id)
-        record = self.store.read_json(name)
-        if record is not None:
-            record["properties"]["deprecated"] = True
-            self.store.write_json(name, record)
+        if self.store.exists(name):
+            self.store.update_json(name, deprecated)
 
     def _check_unpublished(self, collection_id: str, item_id: str) -> None:
         if self.is_published(collection_id, item_id):
-            raise CatalogueError(
-                f"Item {item_id!r} is published already in {collection_id!r}, and what is "
-                "published is never changed: publish under a new ID."
-            )
-
-    def _check_current(self, collection_id: str, item_id: str | None) -> None:
-        if item_id is not None and item_id not in self.item_ids(collection_id):
-            raise CatalogueError(
-                f"Item {item_id!r} is no longer current in {collection_id!r}: another run has "
-                "published a newer version meanwhile. Run again on top of that."
-            )
+            raise _published_already(collection_id, item_id)
 
 
-def _vacant(path: str | Path) -> Path:
-    root = Path(path).expanduser().resolve()
-    if root.exists() and (not root.is_dir() or any(map(_is_content, root.iterdir()))):
+def _published_already(collection_id: str, item_id: str) -> CatalogueError:
+    return CatalogueError(
+        f"Item {item_id!r} is published already in {collection_id!r}, and what is "
+        "published is never changed: publish under a new ID."
+    )
+
+
+def _check_current(pointer: dict[str, Any] | None, item_id: str | None, collection_id: str) -> None:
+    if item_id is not None and item_id not in listed(pointer):
         raise CatalogueError(
-            f"{root} is not an empty folder: a new catalogue needs an empty or a new one."
+            f"Item {item_id!r} is no longer current in {collection_id!r}: another run has "
+            "published a newer version meanwhile. Run again on top of that."
         )
-    return root
-
-
-def _is_content(path: Path) -> bool:
-    # A run that was killed while it made the catalogue leaves what it had staged.
-    return not (path.name.startswith(".catalog.json.") and path.suffix == ".staged")

@@ -40,10 +40,8 @@ def empty_catalog() -> dict[str, Any]:
 def with_child(root: dict[str, Any] | None, collection_id: str) -> dict[str, Any]:
     """The root once a collection is linked from it."""
     root = root or empty_catalog()
-    return {
-        **root,
-        "links": [*root["links"], stac.link("child", f"./{pointer_name(collection_id)}")],
-    }
+    child = stac.link("child", f"./{pointer_name(collection_id)}")
+    return root if child in root["links"] else {**root, "links": [*root["links"], child]}
 
 
 def without_child(root: dict[str, Any] | None, collection_id: str) -> dict[str, Any]:
@@ -64,9 +62,20 @@ def listed(pointer: dict[str, Any] | None) -> list[str]:
     return [Path(link["href"]).stem for link in links if link["rel"] == "item"]
 
 
-def item_record(item: pystac.Item, collection_id: str, supersedes: str | None) -> dict[str, Any]:
-    """An item's record as it is published, with the catalogue's own links."""
+def item_record(
+    item: pystac.Item, collection_id: str, supersedes: str | None, subfolder: str = ""
+) -> dict[str, Any]:
+    """An item's record as it is published, with the catalogue's own links.
+
+    Args:
+        item: The item; its assets' hrefs are relative to where they are staged.
+        collection_id: Its collection.
+        supersedes: The item that it is a new version of.
+        subfolder: Where the assets lie in the item's folder.
+    """
     record = item.to_dict(include_self_link=False, transform_hrefs=False)
+    for asset in record["assets"].values() if subfolder else []:
+        asset["href"] = f"./{subfolder}/" + asset["href"].removeprefix("./")
     ours = {"root", "parent", "collection", *LINKS}
     record["links"] = [link for link in record["links"] if link["rel"] not in ours]
     record["links"] += [
@@ -83,6 +92,12 @@ def item_record(item: pystac.Item, collection_id: str, supersedes: str | None) -
         if uri not in record["stac_extensions"]:
             record["stac_extensions"].append(uri)
     return record
+
+
+def deprecated(record: dict[str, Any] | None) -> dict[str, Any]:
+    """An item's record once the item is superseded."""
+    assert record is not None
+    return {**record, "properties": {**record["properties"], "deprecated": True}}
 
 
 def content_row(collection_id: str, item: pystac.Item) -> dict[str, Any]:

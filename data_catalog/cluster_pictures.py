@@ -25,7 +25,7 @@ from data_catalog.pictures import (
     in_colour,
     tile_picture,
 )
-from data_catalog.segments import bands_of, collection_of, open_pixels
+from data_catalog.segments import bands_of, published_pixels
 from data_catalog.sensors import get_sensor
 
 MARGIN, HEADER, FOOTER = 28, 62, 34
@@ -166,7 +166,7 @@ def draw_clusters(
 
 def _shown_bands(catalogue: Catalogue, sensor: str, observed: pd.DataFrame) -> tuple[str, ...]:
     held = [
-        set(bands_of(open_pixels(catalogue.root / collection_of(sensor) / segment_id)))
+        set(bands_of(published_pixels(catalogue, sensor, segment_id)))
         for segment_id in observed["segment_id"].unique()
     ]
     wanted = get_sensor(sensor).picture_bands

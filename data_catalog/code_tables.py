@@ -138,7 +138,7 @@ def write_code_table(path: Path, frame: pd.DataFrame, bits: int, sensor: str) ->
 
 def published_table(catalogue: Catalogue, item: pystac.Item) -> gpd.GeoDataFrame:
     """Reads the table of a code table's item."""
-    return read_geoparquet(Path(str(item.assets["embeddings"].get_absolute_href())))
+    return read_geoparquet(catalogue.asset_path(item, "embeddings"))
 
 
 def stale_observations(

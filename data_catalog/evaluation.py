@@ -95,7 +95,7 @@ def check_coded(catalogue: Catalogue, model_id: str) -> None:
     """
     if not catalogue.item_ids(collection_of(model_id)):
         raise QueryError(
-            f"No codes of model {model_id} are published in {catalogue.root}: "
+            f"No codes of model {model_id} are published in {catalogue.store}: "
             "make them with `rshash rehash`, or name another model with --model."
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_catalog import stac
 from data_catalog.catalogue import MODELS, Catalogue
-from data_catalog.code_tables import collection_of as codes_of_model
+from data_catalog.code_schema import collection_of as codes_of_model
 from data_catalog.code_tables import published_table
 from data_catalog.observations import current_observations
 from data_catalog.orphans import is_in_use, orphans
@@ -73,10 +73,14 @@ def remove(
     """
     for one in found:
         collection_id, _, item_id = one.name.partition("/")
-        with catalogue.store.lock():
+        with catalogue.store.lock(), catalogue.removing(collection_id, item_id):
             if one.published and _is_superseded(catalogue, collection_id, item_id):
                 catalogue.withdraw(collection_id, item_id)
-            elif one.published or one.name not in orphans(catalogue):
+            elif (
+                one.published
+                or one.name not in orphans(catalogue)
+                or is_in_use(catalogue, one.name)
+            ):
                 continue
             catalogue.store.remove(one.name)
         removed(one)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_table_schema
+from data_catalog.code_schema import code_table_schema
 from data_catalog.errors import GridError
 from data_catalog.geoparquet import CORNERS
 from data_catalog.grid import parse_tile_id
@@ -298,7 +298,7 @@ def pseudo_labels(catalogue: Catalogue, collection_id: str) -> tuple[pd.DataFram
     """
     [item] = catalogue.items(collection_id)
     table = pq.read_table(
-        str(item.assets["labels"].get_absolute_href()), columns=["tile_id", "probabilities"]
+        catalogue.asset_path(item, "labels"), columns=["tile_id", "probabilities"]
     )
     rows = table["probabilities"].combine_chunks()
     probabilities = rows.flatten().to_numpy().reshape(len(table), -1)

@@ -84,7 +84,7 @@ def published_land_cover(catalogue: Catalogue, collection_id: str) -> pd.DataFra
     items = catalogue.items(collection_id)
     if not items:
         return pd.DataFrame({"tile_id": pd.Series(dtype=str)})
-    files = [Path(str(item.assets["labels"].get_absolute_href())) for item in items]
+    files = [catalogue.asset_path(item, "labels") for item in items]
     tables = [pq.read_table(file).drop_columns(["geometry", "bbox"]) for file in files]
     frame = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
     return frame.drop_duplicates("tile_id", keep="last").sort_values("tile_id", ignore_index=True)

@@ -98,10 +98,10 @@ def learned_codes(catalogue: Catalogue, model_id: str) -> pd.DataFrame | None:
     Raises:
         CatalogueError: No such model is published.
     """
-    assets = catalogue.item(MODELS, model_id).assets
-    if "learned-codes" not in assets:
+    item = catalogue.item(MODELS, model_id)
+    if "learned-codes" not in item.assets:
         return None
-    path = Path(str(assets["learned-codes"].get_absolute_href()))
+    path = catalogue.asset_path(item, "learned-codes")
     return pd.DataFrame(read_geoparquet(path).drop(columns="geometry"))
 
 
@@ -113,7 +113,8 @@ def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:
         ModelError: The model's files are damaged.
     """
     item = catalogue.item(MODELS, catalogue.model_id(model_id))
-    return Model.load(Path(item.get_self_href() or "").parent)
+    [folder] = {catalogue.asset_path(item, key).parent for key in ("weights", "description")}
+    return Model.load(folder)
 
 
 def publish_pseudo_labels(

@@ -18,8 +18,8 @@ from data_catalog.segments import (
     INDEX_SCHEMA,
     bands_of,
     collection_of,
-    open_pixels,
     published_bands,
+    published_pixels,
     segment_index,
     stored_scale,
 )
@@ -136,7 +136,7 @@ def _read_segment(
     pixels: NDArray[np.float32],
     at: NDArray[np.intp],
 ) -> None:
-    array = open_pixels(catalogue.root / collection_of(sensor) / segment_id)
+    array = published_pixels(catalogue, sensor, segment_id)
     held = bands_of(array)
     lacking = [name for name in names if name not in held]
     if lacking:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.catalogue_records import pointer_name
@@ -35,14 +36,14 @@ def orphans(catalogue: Catalogue) -> list[str]:
 
 def is_in_use(catalogue: Catalogue, name: str) -> bool:
     """Whether a run may be about to publish an orphan: a planned segment, or a recent change."""
-    if catalogue.store.exists(f"{PLANS}/{name.rpartition('/')[2]}"):
+    if (catalogue.root / PLANS / name.rpartition("/")[2]).exists():
         return True
     return catalogue.store.modified(name) > time.time() - SETTLED_SECONDS
 
 
 def _strays(catalogue: Catalogue, collection_id: str, item_id: str) -> Iterator[str]:
     item = catalogue.item(collection_id, item_id)
-    known = {asset.href.removeprefix("./") for asset in item.assets.values()} | {f"{item_id}.json"}
+    known = {Path(asset.href).parts[0] for asset in item.assets.values()} | {f"{item_id}.json"}
     for name in catalogue.store.names(f"{collection_id}/{item_id}"):
         if name not in known:
             yield f"{collection_id}/{item_id}/{name}"

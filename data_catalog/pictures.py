@@ -129,7 +129,7 @@ def retrieval_sheet(
     missing = [one for one in shown if one not in observations.index]
     if missing:
         raise QueryError(
-            f"Tile {missing[0]} has no pixels of {sensor} in {catalogue.root} with the bands "
+            f"Tile {missing[0]} has no pixels of {sensor} in {catalogue.store} with the bands "
             f"{', '.join(bands)}: ingest its area."
         )
     observed = observations.loc[shown]

@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from data_catalog import stac
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue_address import working_folder
 from data_catalog.costs import fetched_bytes, seconds_for, stored_bytes
 from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.grid import DEFAULT_TILE_SIZE, Tile, blocks_of
@@ -45,7 +46,7 @@ class IngestPlan:
 
     Attributes:
         segment_id: The segment that the run makes; the same content gives the same ID.
-        catalog: Folder of the catalogue.
+        catalog: Folder or address of the catalogue.
         sensor_id: Sensor ID.
         profile: Of the source catalogue.
         tile_size: Metres on a side.
@@ -85,7 +86,7 @@ class IngestPlan:
     @property
     def folder(self) -> Path:
         """Where the plan is saved."""
-        return Path(self.catalog) / PLANS / self.segment_id
+        return working_folder(self.catalog) / PLANS / self.segment_id
 
     @cached_property
     def items(self) -> dict[str, pystac.Item]:
@@ -114,7 +115,7 @@ class IngestPlan:
         Signatures and passwords in the scenes' addresses are left out: just this process, which
         was given them, can read such scenes.
         """
-        assert Path(self.catalog) == catalogue.root
+        assert self.catalog == str(catalogue.store)
         catalogue.begin()
         content = vars(self).copy()
         content.pop("items", None)
@@ -158,7 +159,7 @@ def is_finished(plan_folder: Path | str) -> bool:
         plan = IngestPlan.load(plan_folder)
     except (CatalogueError, OSError):
         return True
-    published = Catalogue(Path(plan.catalog)).item_ids(collection_of(plan.sensor_id))
+    published = Catalogue(plan.catalog).item_ids(collection_of(plan.sensor_id))
     return plan.segment_id in published
 
 
@@ -230,7 +231,7 @@ def plan_ingest(
     content = [known.id, names, tile_size, minimum_clear, composite, *groups]
     return IngestPlan(
         _segment_id(chosen, [*content, catalogue.item_ids(collection_of(known.id))]),
-        str(catalogue.root),
+        str(catalogue.store),
         known.id,
         origin.profile,
         tile_size,

@@ -358,12 +358,12 @@ def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCo
     )
     if not items:
         raise QueryError(
-            f"No codes of model {chosen} are published in {catalogue.root}: "
+            f"No codes of model {chosen} are published in {catalogue.store}: "
             "make them with `rshash rehash`."
         )
     properties = items[0].properties
     version = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()[:16]
-    tables = CodeTables([Path(str(i.assets["embeddings"].get_absolute_href())) for i in items])
+    tables = CodeTables([catalogue.asset_path(item, "embeddings") for item in items])
     tile_size = int(properties["grid:code"].removeprefix("UTM").split("-")[0])
     return PublishedCodes(
         chosen,

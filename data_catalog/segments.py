@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pystac
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_catalog import stac
@@ -54,8 +55,27 @@ def collection_of(sensor_id: str) -> str:
     return f"tiles-{sensor_id}"
 
 
+def published_pixels(catalogue: Catalogue, sensor_id: str, segment_id: str) -> zarr.Array[Any]:
+    """A published segment's array ``(tile, band, y, x)``, read-only.
+
+    Raises:
+        CatalogueError: There is no such array.
+    """
+    place = catalogue.store.array(f"{collection_of(sensor_id)}/{segment_id}", "pixels.zarr")
+    try:
+        if isinstance(place, Path):
+            return _opened(place, "r")
+        # Not by zarrs, which cannot read from there.
+        return pixels_of(zarr.open_group(place, mode="r", use_consolidated=False))
+    except (OSError, KeyError, ValueError, BaseError) as error:
+        raise CatalogueError(
+            f"Segment {segment_id} of {sensor_id} has no readable array of tiles ({error}): "
+            f"see `rshash catalog verify {segment_id}`, and restore its files."
+        ) from None
+
+
 def open_pixels(folder: Path) -> zarr.Array[Any]:
-    """A published or staged segment's array ``(tile, band, y, x)``, read-only.
+    """A staged segment's array ``(tile, band, y, x)``, read-only.
 
     Raises:
         CatalogueError: There is no such array.
@@ -173,8 +193,8 @@ def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
 
 def segment_index(catalogue: Catalogue, segment: pystac.Item) -> gpd.GeoDataFrame:
     """The index of a published segment, with its ``segment_id`` as a further column."""
-    folder = catalogue.root / str(segment.collection_id) / segment.id
-    index = gpd.read_parquet(folder / "index.parquet", columns=[*INDEX_SCHEMA.names, "geometry"])
+    path = catalogue.asset_path(segment, "index")
+    index = gpd.read_parquet(path, columns=[*INDEX_SCHEMA.names, "geometry"])
     return index.assign(segment_id=segment.id)
 
 

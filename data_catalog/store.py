@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -20,13 +20,25 @@ class FolderStore:
 
     Attributes:
         folder: The folder, absolute.
+        has_locks: True: others can be kept out.
     """
+
+    has_locks = True
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    @property
+    def uri(self) -> str:
+        """Address of the folder."""
+        return self.folder.as_uri()
+
+    def href(self, name: str) -> str:
+        """Path of a file."""
+        return str(self.folder / name)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keeps all others that lock it from writing records while it lasts."""
@@ -47,13 +59,22 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Replaces a record in one step.
+    def replace_json(self, name: str, old: dict[str, Any] | None, new: dict[str, Any]) -> bool:
+        """Replaces a record in one step, inside of ``lock``.
+
+        Args:
+            name: The record.
+            old: What it was; None for no record.
+            new: What it is to be.
+
+        Returns:
+            Whether it was replaced, as nobody else can while it is locked.
 
         Raises:
             CatalogueError: It cannot be written.
         """
-        stac.write_json(self.folder / name, content)
+        stac.write_json(self.folder / name, new)
+        return True
 
     def update_json(
         self, name: str, change: Callable[[dict[str, Any] | None], dict[str, Any]]
@@ -64,16 +85,40 @@ class FolderStore:
             name: The record.
             change: Given the record as it is now (None where there is none), returns the new one.
         """
-        self.write_json(name, change(self.read_json(name)))
+        old = self.read_json(name)
+        new = change(old)
+        if new != old:
+            stac.write_json(self.folder / name, new)
 
     def names(self, folder: str) -> list[str]:
         """Names in a folder, sorted; none where there is no such folder."""
         path = self.folder / folder
         return sorted(found.name for found in path.iterdir()) if path.is_dir() else []
 
-    def keep(self, folder: str) -> None:
-        """Makes a folder of staged files durable."""
+    def keep(self, folder: str) -> str:
+        """Makes a folder of staged files durable.
+
+        Returns:
+            The folder within ``folder`` that they lie in: none.
+        """
         stac.sync_tree(self.folder / folder)
+        return ""
+
+    def published(self, folder: str, subfolder: str) -> None:
+        """Tells that what was kept is published: nothing is to be done."""
+
+    def local(self, name: str, checksum: str) -> Path:
+        """A published file."""
+        return self.folder / name
+
+    def array(self, folder: str, name: str) -> Path:
+        """A published Zarr group in an item's folder."""
+        return self.folder / folder / name
+
+    @contextmanager
+    def copied(self, folder: str) -> Iterator[Path]:
+        """The folder that has the named one in it, as it is."""
+        yield self.folder
 
     def remove(self, name: str) -> None:
         """Removes a file, or a folder with all in it; what is not there is fine."""
@@ -93,6 +138,18 @@ class FolderStore:
         path = self.folder / name
         return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
 
+    def check_vacant(self) -> None:
+        """Refuses a folder that something else lies in.
+
+        Raises:
+            CatalogueError: Something does, or it is a file.
+        """
+        folder = self.folder
+        if folder.exists() and (not folder.is_dir() or any(map(_is_content, folder.iterdir()))):
+            raise CatalogueError(
+                f"{folder} is not an empty folder: a new catalogue needs an empty or a new one."
+            )
+
     def check_writable(self) -> None:
         """Refuses a folder that nothing can be written to.
 
@@ -111,3 +168,8 @@ class FolderStore:
     def _files(self, name: str) -> list[Path]:
         path = self.folder / name
         return [path] if path.is_file() else [found for found in path.rglob("*") if found.is_file()]
+
+
+def _is_content(path: Path) -> bool:
+    # A run that was killed while it made the catalogue leaves what it had staged.
+    return not (path.name.startswith(".catalog.json.") and path.suffix == ".staged")

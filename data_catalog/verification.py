@@ -83,16 +83,20 @@ def item_faults(catalogue: Catalogue, collection_id: str, item_id: str) -> list[
     if record is None:
         return [Fault(name, f"is missing, though {collection_id} lists it")]
     faults = [Fault(name, problem) for problem in _dangling(catalogue, name, record)]
-    folder = catalogue.root / collection_id / item_id
-    for asset in record["assets"].values():
-        file = normpath(f"{collection_id}/{item_id}/{asset['href']}")
-        faults += [
-            Fault(file, problem) for problem in _asset_problems(catalogue.root / file, asset)
-        ]
-    if CHECKSUMS in record["assets"] and not faults:
-        faults += _folder_faults(catalogue.root, folder)
-    if not faults and any(asset.get("type") == ZARR for asset in record["assets"].values()):
-        faults += _array_faults(catalogue.root, folder)
+    with catalogue.store.copied(f"{collection_id}/{item_id}") as root:
+        return [*faults, *_file_faults(root, f"{collection_id}/{item_id}", record["assets"])]
+
+
+def _file_faults(root: Path, item_folder: str, assets: dict[str, Any]) -> list[Fault]:
+    faults, folder = [], root / item_folder
+    for asset in assets.values():
+        file = normpath(f"{item_folder}/{asset['href']}")
+        folder = (root / file).parent
+        faults += [Fault(file, problem) for problem in _asset_problems(root / file, asset)]
+    if CHECKSUMS in assets and not faults:
+        faults += _folder_faults(root, folder)
+    if not faults and any(asset.get("type") == ZARR for asset in assets.values()):
+        faults += _array_faults(root, folder)
     return faults
 
 

@@ -147,7 +147,7 @@ def _no_tiles(catalogue: Catalogue, sensor: str, tile_size: int) -> str:
     advice = "fetch some with `rshash ingest`, or name another sensor with --sensors"
     if sizes:
         advice = f"it has tiles of {', '.join(map(str, sizes))} m, which --tile-size chooses"
-    return f"{catalogue.root} has no tiles of {tile_size} m of {sensor}: {advice}."
+    return f"{catalogue.store} has no tiles of {tile_size} m of {sensor}: {advice}."
 
 
 def _check_model_fits(catalogue: Catalogue, parameters: NightlyParameters) -> None:

@@ -13,6 +13,7 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue_address import working_folder
 from data_catalog.costs import check_room
 from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.ingest import WORKERS, ingest_block, publish_segment
@@ -99,7 +100,9 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     show_table("plan", planned, "Plan: what is new and will be read")
     if parameters.plan:
         return planned
-    check_room(Path(parameters.catalog), sum(row.get("stored_bytes", 0) for row in planned))
+    check_room(
+        working_folder(parameters.catalog), sum(row.get("stored_bytes", 0) for row in planned)
+    )
     report = []
     for row, plan in zip(planned, plans.values(), strict=True):
         report.append({key: value for key, value in row.items() if key not in ESTIMATES})

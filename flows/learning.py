@@ -93,7 +93,7 @@ def label_source(catalogue: Catalogue, parameters: LabelParameters) -> str:
         if f"labels-{model_id}" in published:
             return f"labels-{model_id}"
     raise LabelError(
-        f"No pseudo-labels are published in {catalogue.root}: they come with a model of MrHash, "
+        f"No pseudo-labels are published in {catalogue.store}: they come with a model of MrHash, "
         "so learn one first with `rshash train`."
     )
 

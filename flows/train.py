@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -105,7 +104,7 @@ def _report(
 
 def _show_clusters(catalogue: Catalogue, model_id: str) -> None:
     [labels] = catalogue.items(f"labels-{model_id}")
-    picture = Path(str(labels.assets["overview"].get_absolute_href()))
+    picture = catalogue.asset_path(labels, "overview")
     caption = f"The clusters of {model_id}"
     show_text(
         "clusters",

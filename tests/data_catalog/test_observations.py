@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,18 +60,18 @@ def test_neighbouring_rows_are_read_together(
     from data_catalog import observations as module
 
     reads: list[object] = []
-    opened = module.open_pixels
+    opened = module.published_pixels
 
     class Counted:
-        def __init__(self, folder: Path) -> None:
-            self._array = opened(folder)
+        def __init__(self, *segment: Any) -> None:
+            self._array = opened(*segment)
             self.attrs = self._array.attrs
 
         def __getitem__(self, rows: slice) -> object:
             reads.append(rows)
             return self._array[rows]
 
-    monkeypatch.setattr(module, "open_pixels", Counted)
+    monkeypatch.setattr(module, "published_pixels", Counted)
     rows = [*range(50, 70), 80, *range(0, 10)]
     table = pd.DataFrame({"row": rows, "segment_id": "first"})
     table["tile_id"] = Tile(Zone(32, "N"), 3000, 40000, SIZE).id
