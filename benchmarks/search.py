@@ -40,7 +40,7 @@ from usearch.index import MetricKind
 from usearch.index import search as usearch_search
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_columns, code_table_schema, collection_of
+from data_catalog.code_schema import code_columns, code_table_schema, collection_of
 from data_catalog.geoparquet import ROW_GROUP_ROWS, write_geoparquet
 from data_catalog.grid import Tile, Zone, footprints
 from data_catalog.models import publish_model

@@ -92,8 +92,8 @@ def load(seconds: int, connections: int, shape: dict[str, int], folder: Path) ->
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     return {
         "queries_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
-        "p50_ms": _milliseconds(re.search(r"50%\s+(\S+)", text)[1]),
-        "p99_ms": _milliseconds(re.search(r"99%\s+(\S+)", text)[1]),
+        "p50_ms": _milliseconds(re.search(r"^ +50%\s+(\S+)", text, re.MULTILINE)[1]),
+        "p99_ms": _milliseconds(re.search(r"^ +99%\s+(\S+)", text, re.MULTILINE)[1]),
         "failed": int(failed[1]) if failed else 0,
     }
 

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
+from data_catalog.code_schema import code_columns, code_table_schema, collection_of
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import read_geoparquet, write_geoparquet
 from data_catalog.grid import footprints, parse_tile_id
 from data_catalog.licences import attribution, source_years
 from data_catalog.stac_items import code_table_item, table_asset
 from data_catalog.versions import next_version
-from rshash.codes import Words, word_count
+from rshash.codes import Words
 
 if TYPE_CHECKING:
     from rshash.model import Model
@@ -40,31 +41,6 @@ CHANGES = ["appeared", "changed", "flipped_bits"]
 
 OBSERVATION = ["datetime", "source_scenes"]
 """Columns by which an observation of a tile is told from all others."""
-
-
-def collection_of(model_id: str) -> str:
-    """ID of the collection that holds a model's code tables."""
-    return f"codes-{model_id}"
-
-
-def code_columns(bits: int) -> list[str]:
-    """Names of the columns that hold codes, one for every 64 bits."""
-    return [f"code_{i}" for i in range(word_count(bits))]
-
-
-def code_table_schema(bits: int) -> pa.Schema:
-    """Columns of a code table; ``geometry`` and ``bbox`` follow them."""
-    return pa.schema(
-        [
-            ("tile_id", pa.string()),
-            ("datetime", pa.timestamp("us", "UTC")),
-            *((name, pa.uint64()) for name in code_columns(bits)),
-            ("code_source", pa.string()),
-            ("model_id", pa.string()),
-            ("source_scenes", pa.list_(pa.string())),
-            ("clear_fraction", pa.float32()),
-        ]
-    )
 
 
 def code_rows(observations: pd.DataFrame, codes: Words, code_source: str = NETWORK) -> pd.DataFrame:

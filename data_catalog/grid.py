@@ -34,6 +34,9 @@ SOUTH_LIMIT, NORTH_LIMIT = -80.0, 84.0
 FALSE_NORTHING_SOUTH = 10_000_000
 EXAMPLE_ID = "UTM1920-32N_0177_2891"
 
+Counts = NDArray[np.int64]
+Degrees = NDArray[np.float64]
+
 _ID_PATTERN = re.compile(r"UTM(\d{2,6})-(\d{2})([NS])_(\d{4,6})_(\d{4,6})")
 
 
@@ -78,8 +81,8 @@ class Zone:
     def __str__(self) -> str:
         return f"{self.number:02d}{self.hemisphere}"
 
-    def row_to_northing(self, row: int, size: int) -> int:
-        """Southern edge of a row of squares, metres in the zone's projection."""
+    def row_to_northing(self, row: Any, size: Any) -> Any:
+        """Southern edge of a row of squares, or of an array of rows: metres in the projection."""
         return row * size if self.hemisphere == "N" else FALSE_NORTHING_SOUTH - (row + 1) * size
 
     def rows(self, northing: ArrayLike, size: int) -> NDArray[np.int64]:
@@ -288,11 +291,39 @@ def footprints(tiles: list[Tile]) -> list[Polygon]:
     """The tiles' squares in longitude and latitude, one polygon a tile."""
     polygons = np.empty(len(tiles), object)
     for zone, held in _by_zone(tiles).items():
-        w, s, e, n = np.array([tiles[i].bounds for i in held], float).T
-        lon, lat = zone.unproject(np.stack([w, e, e, w, w], 1), np.stack([s, s, n, n, s], 1))
-        lon = _near_meridian(lon, zone.west + 3.0)
-        polygons[held] = shapely.polygons(np.stack([lon, lat], -1))
+        columns, rows, sizes = np.array(
+            [(tiles[i].column, tiles[i].row, tiles[i].size) for i in held]
+        ).T
+        polygons[held] = shapely.polygons(corners_of(zone, columns, rows, sizes))
     return list(polygons)
+
+
+def corners_of(zone: Zone, columns: Counts, rows: Counts, size: int | Counts) -> Degrees:
+    """Corners of a zone's squares, counter-clockwise from south-west.
+
+    Longitudes are those of :attr:`Tile.footprint`.
+
+    Args:
+        zone: The zone.
+        columns: Of the squares, int ``(n,)``.
+        rows: Of the squares, int ``(n,)``.
+        size: Metres on a side.
+
+    Returns:
+        Longitude and latitude, degrees, float64 ``(n, 4, 2)``.
+    """
+    west, south = columns * size, zone.row_to_northing(rows, size)
+    east, north = west + size, south + size
+    lon, lat = zone.unproject(
+        np.stack([west, east, east, west], 1), np.stack([south, south, north, north], 1)
+    )
+    return np.stack([_near_meridian(lon, zone.west + 3.0), lat], -1)
+
+
+def centres_of(zone: Zone, columns: Counts, rows: Counts, size: int | Counts) -> Degrees:
+    """Centres of a zone's squares, as :func:`corners_of`: float64 ``(n, 2)``."""
+    west, south = columns * size, zone.row_to_northing(rows, size)
+    return np.stack(zone.unproject(west + size / 2, south + size / 2), -1)
 
 
 def _by_zone(tiles: list[Tile]) -> dict[Zone, list[int]]:

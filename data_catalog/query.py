@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_columns, collection_of
+from data_catalog.code_schema import code_columns, collection_of
 from data_catalog.errors import QueryError
-from data_catalog.grid import Tile, parse_tile_id
 from data_catalog.grid import tile_at as grid_tile_at
 from data_catalog.query_filters import Filters
-from data_catalog.query_frames import Hits, result_frame, tile_frame
-from data_catalog.query_places import (
-    allowed_rows,
-    nearest_row,
-    rows_in,
-    rows_of_block,
-    rows_within,
-)
+from data_catalog.query_found import Tiles, read_tiles
+from data_catalog.query_places import rows_in
+from data_catalog.query_search import NO_FILTERS, CodeSearch
 from data_catalog.query_tables import CodeTables
 from rshash.codes import Words
-from rshash.search import CodeIndex
 
-NO_FILTERS = Filters()
-CACHED_FILTERS = 8
-FEW_EXCLUDED = 4096
-"""So many more tiles are searched for and left out after; beyond that they are masked."""
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
 
 
 class PublishedCodes:
@@ -46,6 +35,7 @@ class PublishedCodes:
         sensor: ID of the sensor that the codes were made from.
         tile_size: Metres that the tiles have on a side.
         version: Differs whenever other codes are published.
+        search: The same searches, with what they find as arrays.
     """
 
     def __init__(
@@ -62,8 +52,8 @@ class PublishedCodes:
         self.sensor = sensor
         self.tile_size = tile_size
         self.version = version
+        self.search = CodeSearch(tables, model_id, bits, tile_size)
         self._tables = tables
-        self._allowed = lru_cache(CACHED_FILTERS)(lambda filters: allowed_rows(tables, filters))
 
     def __len__(self) -> int:
         """Number of tiles that have a code."""
@@ -76,6 +66,8 @@ class PublishedCodes:
     @cached_property
     def tile_ids(self) -> pd.Index[str]:
         """Tile IDs, sorted; the order that ties break by."""
+        import pandas as pd
+
         return pd.Index(self._tables.column("tile_id").to_pandas())
 
     def similar(
@@ -103,10 +95,8 @@ class PublishedCodes:
             GridError: The tile ID is malformed.
             QueryError: The tile has no published code, or k or the radius is out of range.
         """
-        result = self.similar_many([tile_id], k, radius=radius, filters=filters)
-        result = result.drop(columns="query")
-        result.attrs["query"] = tile_id
-        return result
+        found = self.search.like_tiles([tile_id], k, radius=radius, filters=filters)
+        return found.frame_of_one()
 
     def similar_many(
         self,
@@ -117,15 +107,7 @@ class PublishedCodes:
         filters: Filters = NO_FILTERS,
     ) -> gpd.GeoDataFrame:
         """As :meth:`similar` for each of several tiles, with the tile asked for as ``query``."""
-        _check_numbers(k, radius)
-        tiles = [self._checked(tile_id) for tile_id in tile_ids]
-        own = np.array([self._row(tile) for tile in tiles], np.int64)
-        excluded = [
-            self._excluded([tile], rows, filters)
-            for tile, rows in zip(tiles, own[:, None], strict=True)
-        ]
-        hits = self._nearest(self._codes[own], k, radius, filters, excluded)
-        return result_frame(self._tables, hits, tiles, list(tile_ids))
+        return self.search.like_tiles(tile_ids, k, radius=radius, filters=filters).frame()
 
     def similar_to_codes(
         self,
@@ -151,22 +133,7 @@ class PublishedCodes:
             QueryError: The codes have another length, a filter needs a tile to measure from, or k
                 or the radius is out of range.
         """
-        _check_numbers(k, radius)
-        width = len(code_columns(self.bits))
-        if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != np.uint64:
-            raise QueryError(
-                f"Model {self.model_id} has codes of {self.bits} bits, uint64 of shape "
-                f"(n, {width}), but found {codes.dtype} of shape {codes.shape}: only codes of one "
-                "and the same model compare."
-            )
-        if filters.need_a_place:
-            raise QueryError(
-                "A minimum distance or other blocks need a tile to measure from, and a code has no "
-                "place: leave them out."
-            )
-        none = [np.empty(0, np.int64)] * len(codes)
-        hits = self._nearest(codes, k, radius, filters, none)
-        return result_frame(self._tables, hits, [None] * len(codes), list(range(len(codes))))
+        return self.search.like_codes(codes, k, radius=radius, filters=filters).frame()
 
     def similar_to_examples(
         self,
@@ -199,19 +166,8 @@ class PublishedCodes:
             QueryError: `like` is empty, a tile has no published code, or k or the radius is out of
                 range.
         """
-        _check_numbers(k, radius)
-        if not like:
-            raise QueryError("More like what? Name at least one tile that results should be like.")
-        tiles = [self._checked(tile_id) for tile_id in (*like, *unlike)]
-        own = np.array([self._row(tile) for tile in tiles], np.int64)
-        allowed = self._mask(filters, self._excluded(tiles, own, filters))
-        distances, rows = self._index.nearest_to_examples(
-            self._codes[own[: len(like)]], self._codes[own[len(like) :]], k, allowed
-        )
-        hits = [_cut(distances, rows, k, radius)]
-        result = result_frame(self._tables, hits, tiles[:1], [like[0]]).drop(columns="query")
-        result.attrs["query"] = like[0]
-        return result
+        found = self.search.like_examples(like, unlike, k, radius=radius, filters=filters)
+        return found.frame_of_one()
 
     def tile_at(self, lon: float, lat: float) -> str:
         """ID of the tile with a published code at a place.
@@ -221,7 +177,7 @@ class PublishedCodes:
             QueryError: The tile there has no published code; the message names the nearest.
         """
         tile = grid_tile_at(lon, lat, self.tile_size)
-        self._row(tile)
+        self.search.row(tile)
         return tile.id
 
     def tile(self, tile_id: str) -> dict[str, Any]:
@@ -235,10 +191,10 @@ class PublishedCodes:
             GridError: The tile ID is malformed.
             QueryError: The tile has no published code.
         """
-        tile = self._checked(tile_id)
+        tile = self.search.tile(tile_id)
         words = code_columns(self.bits)
         columns = ["tile_id", "datetime", "clear_fraction", "code_source", "source_scenes", *words]
-        row = np.array([self._row(tile)])
+        row = np.array([self.search.row(tile)])
         [found] = self._tables.take(row, columns).to_pylist()
         code = "".join(f"{found.pop(name):016x}" for name in words)
         lon, lat = tile.centre
@@ -259,6 +215,15 @@ class PublishedCodes:
         Raises:
             QueryError: The box has no extent or is outside the world, or the limit is below 1.
         """
+        tiles, total = self.tiles_within(box, limit)
+        result = tiles.frame()
+        result.attrs["total"] = total
+        return result
+
+    def tiles_within(
+        self, box: tuple[float, float, float, float], limit: int = 1000
+    ) -> tuple[Tiles, int]:
+        """As :meth:`within`, as arrays, and the number of all tiles in the box."""
         from data_catalog.areas import parse_area
 
         if limit < 1:
@@ -267,78 +232,7 @@ class PublishedCodes:
         total = len(rows)
         if total > limit:
             rows = rows[np.arange(limit) * total // limit]
-        result = tile_frame(self._tables, rows)
-        result.attrs["total"] = total
-        return result
-
-    @cached_property
-    def _codes(self) -> Words:
-        return self._tables.codes(self.bits)
-
-    @cached_property
-    def _index(self) -> CodeIndex:
-        return CodeIndex(self._codes, self.bits)
-
-    def _checked(self, tile_id: str) -> Tile:
-        tile = parse_tile_id(tile_id)
-        if tile.size != self.tile_size:
-            raise QueryError(
-                f"Tile {tile_id} is {tile.size} m on a side, but the codes of {self.model_id} are "
-                f"of tiles of {self.tile_size} m: `rshash tile LON LAT --size {self.tile_size}` "
-                "tells such a tile's ID."
-            )
-        return tile
-
-    def _row(self, tile: Tile) -> int:
-        row = self._tables.row(tile.id)
-        if row is not None:
-            return row
-        nearest, metres = nearest_row(self._tables, tile.centre)
-        [tile_id] = self._tables.take(np.array([nearest]), ["tile_id"])["tile_id"].to_pylist()
-        raise QueryError(
-            f"Tile {tile.id} has no published code of {self.model_id}. The nearest tile that "
-            f"has one is {tile_id}, {metres / 1000:.1f} km away; "
-            "to add this one, ingest and rehash its area."
-        )
-
-    def _excluded(
-        self, tiles: list[Tile], own: NDArray[np.int64], filters: Filters
-    ) -> NDArray[np.int64]:
-        excluded = [own]
-        for tile in tiles:
-            if filters.outside_block:
-                excluded.append(rows_of_block(self._tables, tile))
-            if filters.minimum_distance_m > 0.0:
-                excluded.append(rows_within(self._tables, tile.centre, filters.minimum_distance_m))
-        return np.unique(np.concatenate(excluded))
-
-    def _mask(self, filters: Filters, excluded: NDArray[np.int64]) -> NDArray[np.bool_]:
-        allowed = self._allowed(filters)
-        mask = np.ones(len(self), bool) if allowed is None else allowed.copy()
-        mask[excluded] = False
-        return mask
-
-    def _nearest(
-        self,
-        queries: Words,
-        k: int,
-        radius: int | None,
-        filters: Filters,
-        excluded: list[NDArray[np.int64]],
-    ) -> list[Hits]:
-        most = max(map(len, excluded), default=0)
-        if most > FEW_EXCLUDED:
-            hits = []
-            for query, without in zip(queries[:, None], excluded, strict=True):
-                found = self._index.nearest(query, k, self._mask(filters, without))
-                hits.append(_cut(found[0][0], found[1][0], k, radius))
-            return hits
-        distances, rows = self._index.nearest(queries, k + most, self._allowed(filters))
-        hits = []
-        for own_distances, own_rows, without in zip(distances, rows, excluded, strict=True):
-            keep = ~np.isin(own_rows, without)
-            hits.append(_cut(own_distances[keep], own_rows[keep], k, radius))
-        return hits
+        return read_tiles(self._tables, rows), total
 
 
 def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCodes:
@@ -373,18 +267,3 @@ def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCo
         version,
         tables,
     )
-
-
-def _check_numbers(k: int, radius: int | None) -> None:
-    if k < 1:
-        raise QueryError(f"A query wants k of at least 1, but found {k}.")
-    if radius is not None and radius < 0:
-        raise QueryError(f"A radius is a number of bits, at least 0, but found {radius}.")
-
-
-def _cut(distances: NDArray[Any], rows: NDArray[np.int64], k: int, radius: int | None) -> Hits:
-    distances, rows = distances[:k], rows[:k]
-    if radius is not None:
-        within = distances <= radius
-        distances, rows = distances[within], rows[within]
-    return distances, rows

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_catalog.code_tables import code_columns
+from data_catalog.code_schema import code_columns
 from data_catalog.errors import QueryError
 from data_catalog.geoparquet import CORNERS
-from data_catalog.grid import FALSE_NORTHING_SOUTH, parse_tile_id
+from data_catalog.grid import Zone, centres_of, parse_tile_id
 from rshash.codes import Words
 
 CACHED_COLUMNS = 512
@@ -186,15 +187,42 @@ class _TableFile:
             ) from error
 
 
-def _centres(tile_ids: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres of the tiles of a table, which are all of one zone and size."""
-    example = parse_tile_id(tile_ids[0].as_py())
+@dataclass(frozen=True)
+class Squares:
+    """Tiles of one zone and size among others.
+
+    Attributes:
+        zone: The zone.
+        size: Metres on a side.
+        places: Where among all they are, int64 ``(n,)``.
+        columns: Of the tiles in the zone, int64 ``(n,)``.
+        rows: Of the tiles in the zone, int64 ``(n,)``.
+    """
+
+    zone: Zone
+    size: int
+    places: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def squares_of(tile_ids: pa.Array) -> Iterator[Squares]:
+    """Zones, columns and rows of published tile IDs, by zone."""
     parts = pc.list_flatten(pc.split_pattern(tile_ids, "_"))
-    places = np.arange(len(tile_ids))
-    column, row = (
-        pc.cast(parts.take(pa.array(3 * places + i)), pa.int64()).to_numpy() for i in (1, 2)
-    )
-    north = (row + 0.5) * example.size
-    if example.zone.hemisphere == "S":
-        north = FALSE_NORTHING_SOUTH - north
-    return example.zone.unproject((column + 0.5) * example.size, north)
+    first = 3 * np.arange(len(tile_ids))
+    names, columns, rows = (parts.take(pa.array(first + i)) for i in range(3))
+    columns, rows = (pc.cast(part, pa.int64()).to_numpy() for part in (columns, rows))
+    names = names.dictionary_encode()
+    names = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+    zones = names.indices.to_numpy()
+    for number in range(len(names.dictionary)):
+        places = np.flatnonzero(zones == number)
+        example = parse_tile_id(tile_ids[int(places[0])].as_py())
+        yield Squares(example.zone, example.size, places, columns[places], rows[places])
+
+
+def _centres(tile_ids: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres of the tiles of a row group, which are all of one zone and size."""
+    [squares] = squares_of(tile_ids)
+    lon, lat = centres_of(squares.zone, squares.columns, squares.rows, squares.size).T
+    return lon, lat

@@ -92,9 +92,9 @@ def _answer(catalog: Path, picture: Path) -> str:
     catalogue = Catalogue.open(catalog)
     codes = open_codes(catalogue)
     tile_id = tile_at(*world_area().centroid.coords[0]).id
-    similar = codes.similar(tile_id, k=NEIGHBOURS)
-    print_similar(tile_id, similar, codes.bits)
-    retrieval_sheet(catalogue, codes, similar, picture)
+    found = codes.search.like_tiles([tile_id], NEIGHBOURS)
+    print_similar(found, codes.bits)
+    retrieval_sheet(catalogue, codes, found.frame_of_one(), picture)
     return tile_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,9 @@ from flows.query_parameters import SimilarParameters
 from flows.tables import print_similar
 
 if TYPE_CHECKING:
-    import geopandas as gpd
-
     from data_catalog.query import PublishedCodes
     from data_catalog.query_filters import Filters
+    from data_catalog.query_found import Found
 
 Flat = Parameter(name="*")
 
@@ -60,20 +60,18 @@ def similar(
     from data_catalog.query import open_codes
 
     codes = open_codes(catalogue, parameters.model)
-    result = _find(catalogue, codes, tile_ids, parameters)
-    asked = result["query"].unique() if "query" in result else [result.attrs["query"]]
-    for query in asked if len(result) else tile_ids or ["what was asked for"]:
-        rows = result[result["query"] == query] if "query" in result else result
-        print_similar(str(parameters.image or query), rows, codes.bits)
+    found = _find(catalogue, codes, tile_ids, parameters)
+    for one in found.of_each():
+        print_similar(one, codes.bits)
     if parameters.output:
         from data_catalog.query_results import write_result
 
-        write_result(parameters.output, result, codes)
+        write_result(parameters.output, found.frame(), codes)
         print(f"Result: {parameters.output}")
     if parameters.picture:
         from data_catalog.pictures import retrieval_sheet
 
-        retrieval_sheet(catalogue, codes, result, parameters.picture)
+        retrieval_sheet(catalogue, codes, found.frame_of_one(), parameters.picture)
         print(f"Picture: {parameters.picture}")
 
 
@@ -106,23 +104,21 @@ def _find(
     codes: PublishedCodes,
     tile_ids: tuple[str, ...],
     parameters: SimilarParameters,
-) -> gpd.GeoDataFrame:
+) -> Found:
     k, radius, filters = parameters.k, parameters.radius, _filters(parameters)
     if parameters.image is not None:
         from data_catalog.query_images import code_of_image
 
         code = code_of_image(catalogue, codes.model_id, parameters.image)
-        result = codes.similar_to_codes(code, k, radius=radius, filters=filters)
-        return result.assign(query=str(parameters.image))
+        found = codes.search.like_codes(code, k, radius=radius, filters=filters)
+        return replace(found, queries=[str(parameters.image)])
     if parameters.like:
-        return codes.similar_to_examples(
+        return codes.search.like_examples(
             parameters.like, parameters.unlike, k, radius=radius, filters=filters
         )
     if parameters.lon is not None and parameters.lat is not None:
         tile_ids = (codes.tile_at(parameters.lon, parameters.lat),)
-    if len(tile_ids) == 1:
-        return codes.similar(tile_ids[0], k, radius=radius, filters=filters)
-    return codes.similar_many(tile_ids, k, radius=radius, filters=filters)
+    return codes.search.like_tiles(tile_ids, k, radius=radius, filters=filters)
 
 
 def _filters(parameters: SimilarParameters) -> Filters:

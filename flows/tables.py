@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 if TYPE_CHECKING:
-    import geopandas as gpd
+    from data_catalog.query_found import Found
 
 WIDE = 140
 """Columns of a table that is not shown on a terminal."""
@@ -67,21 +67,30 @@ def print_contents(rows: list[dict[str, Any]], title: str) -> None:
     _print(table)
 
 
-def print_similar(query: str, similar: gpd.GeoDataFrame, bits: int) -> None:
-    """Prints the tiles most like a tile, or like what else was asked for, nearest first."""
+def print_similar(found: Found, bits: int) -> None:
+    """Prints the tiles that one query found, nearest first."""
+    [query] = found.queries
+    tiles = found.tiles
     rows = [
         {
-            "tile ID": row.tile_id,
-            "distance": f"{row.distance:.4g}",
-            "km away": f"{row.away_km:.1f}",
-            "lon, lat": f"{row.lon:.4f}, {row.lat:.4f}",
-            "observed": f"{row.datetime:%Y-%m-%d}",
+            "tile ID": tile_id,
+            "distance": f"{distance:.4g}",
+            "km away": f"{away_km:.1f}",
+            "lon, lat": f"{lon:.4f}, {lat:.4f}",
+            "observed": str(day),
         }
-        for row in similar.itertuples()
+        for tile_id, distance, away_km, (lon, lat), day in zip(
+            tiles.tile_ids,
+            found.distances,
+            found.away_km,
+            tiles.centres,
+            tiles.datetimes.astype("datetime64[D]"),
+            strict=True,
+        )
     ]
-    if similar["away_km"].isna().all():
-        for shown in rows:
-            del shown["km away"]
+    for row in rows:
+        if row["km away"] == "nan":
+            del row["km away"]
     print_rows(rows, f"Most similar to {query} (Hamming distance of {bits} bits)")
 
 

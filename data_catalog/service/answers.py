@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import orjson
-import pandas as pd
 import shapely
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from data_catalog.grid import EXAMPLE_ID
+from data_catalog.query_found import Found, Tiles
 from data_catalog.service.snapshots import Snapshot
 
 DECIMALS = 6
 """Of a degree: a tenth of a metre."""
+
+Rows = list[bytes]
+"""JSON of tiles that were found: thousands are kept, and bytes cost the garbage collector nothing.
+"""
 
 
 class SimilarTile(BaseModel):
@@ -85,21 +88,25 @@ class CollectionDescription(BaseModel):
     images: bool = Field(description="Whether images can be asked for.")
 
 
-def similar_rows(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> list[dict[str, Any]]:
-    """Rows of what a search found, as JSON has them."""
-    columns = {name: _plain(frame[name]) for name in frame if name != "geometry"}
-    columns.pop("query", None)
-    columns["label"] = snapshot.labels_of(columns["tile_id"])
-    columns["corners"] = corners(frame.geometry.to_numpy())
-    keys = list(columns)
-    return [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def corners(squares: np.ndarray) -> list[list[list[float]]]:
-    """Longitude and latitude of the four corners of each of the footprints."""
-    rings = shapely.get_coordinates(shapely.get_exterior_ring(squares)).reshape(len(squares), 5, 2)
-    found: list[list[list[float]]] = rings[:, :4].round(DECIMALS).tolist()
-    return found
+def similar_rows(snapshot: Snapshot, found: Found) -> list[Rows]:
+    """What each query found, a JSON object for each of its tiles."""
+    tiles = found.tiles
+    columns = {
+        "tile_id": tiles.tile_ids,
+        "distance": _rounded(found.distances),
+        "lon": _rounded(tiles.centres[:, 0]),
+        "lat": _rounded(tiles.centres[:, 1]),
+        "away_km": _rounded(found.away_km),
+        "datetime": np.datetime_as_string(tiles.datetimes, "s", "UTC").tolist(),
+        "clear_fraction": _rounded(tiles.clear_fractions),
+        "label": snapshot.labels_of(tiles.tile_ids),
+        "corners": _rounded(tiles.corners),
+    }
+    rows = [
+        orjson.dumps(dict(zip(columns, row, strict=True)))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return [rows[held] for held in found.slices()]
 
 
 def tile_description(snapshot: Snapshot, tile: dict[str, Any]) -> bytes:
@@ -109,9 +116,8 @@ def tile_description(snapshot: Snapshot, tile: dict[str, Any]) -> bytes:
     return orjson.dumps(description, option=orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY)
 
 
-def feature_collection(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> bytes:
-    """GeoJSON of tiles, a feature each."""
-    days = np.datetime_as_string(frame["datetime"].to_numpy("datetime64[D]")).tolist()
+def feature_collection(snapshot: Snapshot, tiles: Tiles, total: int) -> bytes:
+    """GeoJSON of tiles, a feature each, of so many in all."""
     features = [
         {
             "type": "Feature",
@@ -120,28 +126,18 @@ def feature_collection(snapshot: Snapshot, frame: gpd.GeoDataFrame) -> bytes:
             "geometry": {"type": "Polygon", "coordinates": [[*square, square[0]]]},
         }
         for tile_id, day, part, label, square in zip(
-            frame["tile_id"],
-            days,
-            _plain(frame["clear_fraction"]),
-            snapshot.labels_of(frame["tile_id"].tolist()),
-            corners(frame.geometry.to_numpy()),
+            tiles.tile_ids,
+            np.datetime_as_string(tiles.datetimes, "D").tolist(),
+            _rounded(tiles.clear_fractions),
+            snapshot.labels_of(tiles.tile_ids),
+            _rounded(tiles.corners),
             strict=True,
         )
     ]
-    total = frame.attrs["total"]
     return orjson.dumps({"type": "FeatureCollection", "total": total, "features": features})
 
 
-def _plain(column: pd.Series[Any]) -> list[Any]:
-    if column.dtype.kind == "M":
-        moments = column.to_numpy("datetime64[s]")
-        return list(np.datetime_as_string(moments, timezone="UTC").tolist())
-    if column.dtype.kind == "f":
-        return list(_rounded(column.to_numpy()))
-    return column.tolist()
-
-
-def _rounded(values: np.ndarray) -> Iterator[float | None]:
+def _rounded(values: NDArray[Any]) -> list[Any]:
     # float32 in the table: its digits end at the sixth.
-    for value in values.astype(float).round(DECIMALS).tolist():
-        yield value if value == value else None
+    whole = np.issubdtype(values.dtype, np.integer)
+    return list((values if whole else values.astype(float).round(DECIMALS)).tolist())

@@ -10,12 +10,11 @@ from typing import Any
 import faiss
 from cachetools import LRUCache
 
-from data_catalog.service.answers import similar_rows
+from data_catalog.service.answers import Rows, similar_rows
 from data_catalog.service.metrics import Metrics
 from data_catalog.service.parameters import Search
 from data_catalog.service.snapshots import Snapshot
-
-Rows = list[dict[str, Any]]
+from rshash.codes import Words
 
 LARGEST_BATCH = 64
 THREADS = 2
@@ -69,25 +68,21 @@ class Searches:
         """More like these tiles, less like those."""
 
         def answer() -> Rows:
-            return similar_rows(
-                snapshot,
-                snapshot.codes.similar_to_examples(
-                    like, unlike, search.k, radius=search.radius, filters=search.filters()
-                ),
+            found = snapshot.codes.search.like_examples(
+                like, unlike, search.k, radius=search.radius, filters=search.filters()
             )
+            return similar_rows(snapshot, found)[0]
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, answer)
 
-    async def like_codes(self, snapshot: Snapshot, codes: Any, search: Search) -> Rows:
+    async def like_codes(self, snapshot: Snapshot, codes: Words, search: Search) -> Rows:
         """The tiles nearest to a code, uint64 ``(1, words)``."""
 
         def answer() -> Rows:
-            return similar_rows(
-                snapshot,
-                snapshot.codes.similar_to_codes(
-                    codes, search.k, radius=search.radius, filters=search.filters()
-                ),
+            found = snapshot.codes.search.like_codes(
+                codes, search.k, radius=search.radius, filters=search.filters()
             )
+            return similar_rows(snapshot, found)[0]
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, answer)
 
@@ -118,10 +113,7 @@ class Searches:
 
 
 def _search(snapshot: Snapshot, tile_ids: list[str], search: Search) -> dict[str, Rows]:
-    frame = snapshot.codes.similar_many(
+    found = snapshot.codes.search.like_tiles(
         tile_ids, search.k, radius=search.radius, filters=search.filters()
     )
-    found: dict[str, Rows] = {tile_id: [] for tile_id in tile_ids}
-    for query, row in zip(frame["query"], similar_rows(snapshot, frame), strict=True):
-        found[query].append(row)
-    return found
+    return dict(zip(tile_ids, similar_rows(snapshot, found), strict=True))

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from data_catalog.errors import QueryError
-from data_catalog.service.answers import SimilarTiles
+from data_catalog.service.answers import Rows, SimilarTiles
 from data_catalog.service.conditional import Current, answer, unchanged
 from data_catalog.service.parameters import (
     Examples,
@@ -26,7 +26,6 @@ from data_catalog.service.parameters import (
     tile_at,
 )
 from data_catalog.service.problems import ServiceError, documented
-from data_catalog.service.searches import Rows
 from data_catalog.service.snapshots import Snapshot
 from data_catalog.service.uploads import MEDIA_TYPES, receive_image
 
@@ -137,7 +136,7 @@ def _page(
         "version": snapshot.version,
         "found": len(rows),
         "offset": offset,
-        "results": rows[offset:end],
+        "results": [orjson.Fragment(row) for row in rows[offset:end]],
         "next": _next(request, end) if end < len(rows) else None,
     }
     return answer(orjson.dumps(content), snapshot)

@@ -13,7 +13,7 @@ import orjson
 import pandas as pd
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import collection_of
+from data_catalog.code_schema import collection_of
 from data_catalog.labels import pseudo_labels
 from data_catalog.query import PublishedCodes, open_codes
 from data_catalog.service.metrics import Metrics
@@ -54,6 +54,8 @@ class Snapshot:
 
     def labels_of(self, tile_ids: Sequence[str]) -> list[int | None]:
         """Numbers of the likeliest pseudo-labels of tiles, None where there is none."""
+        if not self.label_count:
+            return [None] * len(tile_ids)
         found = self.labels.reindex(pd.Index(tile_ids), fill_value=-1).tolist()
         return [label if label >= 0 else None for label in found]
 

@@ -62,7 +62,7 @@ async def tiles(
         return same
 
     def collect() -> bytes:
-        return feature_collection(snapshot, snapshot.codes.within(region, limit))
+        return feature_collection(snapshot, *snapshot.codes.tiles_within(region, limit))
 
     return answer(await asyncio.to_thread(collect), snapshot, GEOJSON)
 

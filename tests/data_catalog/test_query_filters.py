@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from published_world import index, make_model, random_codes, tiles
 from pyproj import Geod
 
-from data_catalog import geoparquet, query
+from data_catalog import geoparquet, query_search
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, publish_code_tables
 from data_catalog.errors import GridError, QueryError
@@ -105,7 +105,7 @@ FILTERS = st.builds(
 )
 def test_what_filters_let_through_is_found_exactly(codes, few, which, k, radius, filters):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(query, "FEW_EXCLUDED", few)
+        patch.setattr(query_search, "FEW_EXCLUDED", few)
         result = codes.similar(PLACES[which].id, k, radius=radius, filters=filters)
     assert found(result) == by_hand(which, k, filters, 64 if radius is None else radius)
 
