@@ -193,7 +193,7 @@ def run_pipeline(
 ) -> dict:
     from data_catalog.http_server import serve_folder
     from flows.ingest import ingest
-    from flows.parameters import IngestFlowParameters, RehashParameters, TrainParameters
+    from flows.parameters import IngestFlowParameters, RehashFlowParameters, TrainParameters
     from flows.rehash import rehash
     from flows.server import prefect_server
     from flows.train import extract_features, train
@@ -241,7 +241,7 @@ def run_pipeline(
         watch.time(
             "rehash and publish, database split",
             len(database),
-            lambda: rehash(RehashParameters(catalog=catalog)),
+            lambda: rehash(RehashFlowParameters(catalog=catalog)),
         )
         watch.time(
             "ingest, query split, 2 sensors",
@@ -251,7 +251,7 @@ def run_pipeline(
         watch.time(
             "rehash and publish, query split",
             len(queries),
-            lambda: rehash(RehashParameters(catalog=catalog)),
+            lambda: rehash(RehashFlowParameters(catalog=catalog)),
         )
     return {"catalog": catalog, "model": model_id, "stages": watch.rows, "training": training}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,19 @@ def stale_observations(
 
 
 @dataclass(frozen=True)
+class ProposedCodes:
+    """All codes of a model as they would be published.
+
+    Attributes:
+        table: The columns of ``code_table_schema``, a row per tile, of all zones.
+        flipped_bits: Bits that flip, int64 ``(m,)``, of the tiles that have other rows than now.
+    """
+
+    table: pd.DataFrame
+    flipped_bits: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class _Zone:
     """A zone's table on its way from one version to the next."""
 
@@ -149,7 +162,7 @@ def publish_code_tables(
     catalogue: Catalogue,
     model: Model,
     rows: pd.DataFrame,
-    check: Callable[[Words], None] | None = None,
+    check: Callable[[ProposedCodes], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Publishes new codes: a new version of every zone's table that they change.
 
@@ -157,8 +170,8 @@ def publish_code_tables(
         catalogue: The catalogue.
         model: The model that made the codes.
         rows: As ``code_rows`` makes them; each replaces the tile's published row.
-        check: Called with all codes as they would be published, uint64 ``(n, words)``; raises to
-            refuse them, and then nothing is published.
+        check: Called with all codes as they would be published; raises to refuse them, and then
+            nothing is published.
 
     Returns:
         A row per zone that got a new version: zone, item, version, tiles, appeared, changed (tiles
@@ -182,9 +195,17 @@ def publish_code_tables(
         _merge(zone, items.get(zone), by_zone.get(zone), catalogue, bits)
         for zone in sorted({*items, *by_zone})
     ]
-    if check is not None and zones:
-        check(np.concatenate([codes_of(zone.merged, bits) for zone in zones]))
+    if check is not None and any(zone.report for zone in zones):
+        check(_proposed(zones))
     return [_publish_zone(catalogue, model, model_id, zone) for zone in zones if zone.report]
+
+
+def _proposed(zones: Sequence[_Zone]) -> ProposedCodes:
+    flips = [zone.changes["flipped_bits"].dropna() for zone in zones if zone.report]
+    return ProposedCodes(
+        pd.concat([zone.merged for zone in zones], ignore_index=True),
+        pd.concat(flips).to_numpy(np.int64),
+    )
 
 
 def _merge(

@@ -8,6 +8,7 @@ from data_catalog.evaluation import check_coded
 from data_catalog.grid import parse_tile_id
 from data_catalog.labels import load_labels
 from data_catalog.observations import current_observations
+from data_catalog.quality_gate import kept_back
 from data_catalog.tile_cover import tiles_covering
 from data_catalog.training import known_tiles
 from flows.bands import check_held, not_fetched
@@ -16,7 +17,7 @@ from flows.parameters import (
     EvaluateParameters,
     IngestFlowParameters,
     NightlyParameters,
-    RehashParameters,
+    RehashFlowParameters,
     TrainParameters,
 )
 from rshash.errors import ModelError, RshashError, TrainingError
@@ -60,15 +61,18 @@ def check_train(parameters: TrainParameters) -> None:
     _check_learning(catalogue, parameters, extractors, tiles, known)
 
 
-def check_rehash(parameters: RehashParameters) -> None:
+def check_rehash(parameters: RehashFlowParameters) -> None:
     """Refuses to encode without a model.
 
     Raises:
-        CatalogueError: There is no catalogue, no such model in it, or it is not writable.
+        CatalogueError: There is no catalogue, no such model in it, it is not writable, or there is
+            nothing to approve.
     """
     catalogue = Catalogue.open(parameters.catalog)
-    catalogue.model_id(parameters.model)
+    model_id = catalogue.model_id(parameters.model)
     catalogue.check_writable()
+    if parameters.approve:
+        kept_back(catalogue, model_id)
 
 
 def check_nightly(parameters: NightlyParameters) -> None:

@@ -17,7 +17,7 @@ from flows.parameters import (
     EvaluateParameters,
     IngestFlowParameters,
     NightlyParameters,
-    RehashParameters,
+    RehashFlowParameters,
     TrainParameters,
 )
 from flows.publish_command import publish
@@ -118,16 +118,20 @@ def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None
 
 
 @app.command
-def rehash(*, parameters: Annotated[RehashParameters | None, Flat] = None) -> None:
+def rehash(*, parameters: Annotated[RehashFlowParameters | None, Flat] = None) -> None:
     """Make and publish codes for tiles that are new or changed.
 
     **Example**
 
         rshash rehash --catalog catalogue
+
+    Codes that fail the quality gate are kept, not published. To publish them after all
+
+        rshash rehash --approve
     """
     from flows.checks import check_rehash
 
-    parameters = parameters or RehashParameters()
+    parameters = parameters or RehashFlowParameters()
     check_rehash(parameters)
     _say_that_it_starts()
     from flows.rehash import rehash as run

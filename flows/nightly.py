@@ -13,7 +13,7 @@ from flows.ingest import ingest
 from flows.parameters import (
     IngestFlowParameters,
     NightlyParameters,
-    RehashParameters,
+    RehashFlowParameters,
     TrainParameters,
 )
 from flows.rehash import rehash
@@ -31,7 +31,7 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     ingested = ingest(parameters.narrowed_to(IngestFlowParameters))
     if parameters.model is None and Catalogue.open(parameters.catalog).latest_model_id() is None:
         train(parameters.narrowed_to(TrainParameters))
-    published = rehash(parameters.narrowed_to(RehashParameters))
+    published = rehash(parameters.narrowed_to(RehashFlowParameters))
     show_text("nightly", _report(ingested, published))
     return {"ingested": ingested, "published": published}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.errors import SensorError
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor
+from flows.parameter_base import CatalogParameters, Parameters
+from flows.quality_parameters import QualityParameters
 from rshash.codes import check_bits
 from rshash.errors import FeatureError, LabelError, TrainingError
 
@@ -24,12 +25,6 @@ ALL_BANDS = "all"
 
 PSEUDO = "pseudo"
 """The labels of the newest MrHash model."""
-
-P = TypeVar("P", bound="Parameters")
-
-
-def _default_catalog() -> str:
-    return os.environ.get("RSHASH_CATALOG") or "catalogue"
 
 
 def _checked_period(period: str) -> str:
@@ -50,26 +45,6 @@ def _checked_labels(labels: str | None) -> str | None:
             f"{LAND_COVER}esa-worldcover."
         )
     return labels
-
-
-class Parameters(BaseModel):
-    """Root of all parameter models."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    def narrowed_to(self, model: type[P]) -> P:
-        """The same settings as another model that has a part of the fields."""
-        return model.model_validate(self.model_dump(include=set(model.model_fields)))
-
-
-class CatalogParameters(Parameters):
-    """Where the catalogue is."""
-
-    catalog: str = Field(
-        default_factory=_default_catalog,
-        title="Catalogue",
-        description="Folder of the catalogue. Without it: RSHASH_CATALOG, else ./catalogue.",
-    )
 
 
 class SensorParameters(CatalogParameters):
@@ -347,17 +322,21 @@ class TrainParameters(ExtractorParameters, LabelParameters, MethodParameters, Se
                 )
 
 
-class RehashParameters(CatalogParameters):
-    """Which model makes the codes."""
+class RehashParameters(QualityParameters, CatalogParameters):
+    """Which model makes the codes, and how good they have to be."""
 
     model: str | None = Field(
         None, title="Model", description="Model ID. Without it: the newest published model."
     )
-    minimum_distinct: int = Field(
-        16,
-        ge=1,
-        title="Minimum of distinct codes",
-        description="Quality gate: codes that collapse to fewer are not published.",
+
+
+class RehashFlowParameters(RehashParameters):
+    """Which codes are made, or published after all."""
+
+    approve: bool = Field(
+        False,
+        title="Approve",
+        description="Publish the codes that the quality gate kept back last, and make none.",
     )
 
 

@@ -4,59 +4,146 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, pause_flow_run, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import FlowPauseTimeout
+from prefect.input import RunInput
+from pydantic import Field
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import publish_code_tables, stale_observations, with_learned_codes
+from data_catalog.code_tables import (
+    ProposedCodes,
+    publish_code_tables,
+    stale_observations,
+    with_learned_codes,
+)
 from data_catalog.encoding import encode_observations
 from data_catalog.models import learned_codes, load_model
 from data_catalog.observations import current_observations
+from data_catalog.quality_gate import assess, drop_kept_back, keep_back, publish_kept_back
 from flows.artifacts import show_table
 from flows.bands import tell_of_passed_over
 from flows.checks import check_rehash
-from flows.parameters import RehashParameters
+from flows.parameters import RehashFlowParameters
 from flows.progress import Progress
-from rshash.quality import check_distinct
+from rshash.errors import QualityError
+from rshash.quality import Measure, Thresholds, failures
+
+SECONDS_TO_DECIDE = 24 * 3600
+SECONDS_BETWEEN_LOOKS = 10
+
+
+class Decision(RunInput):
+    """Whether codes that failed the quality gate are published."""
+
+    approve: bool = Field(
+        False,
+        title="Publish these codes",
+        description="On: they are published as they are. Off: they are rejected; what was "
+        "published before stays.",
+    )
 
 
 @task(cache_policy=NO_CACHE)
-def encode(catalog: str, model_id: str | None, minimum_distinct: int) -> list[dict[str, Any]]:
-    """Encodes the tiles that changed, checks the codes, and publishes the zones they are in."""
+def encode(
+    catalog: str, model_id: str | None, thresholds: Thresholds
+) -> tuple[list[dict[str, Any]], list[Measure], str | None]:
+    """Encodes the tiles that changed, measures the codes, and publishes the zones they are in.
+
+    Codes that fail are kept back.
+
+    Returns:
+        What was published, what was measured, and the folder of codes that were kept back.
+    """
     catalogue = Catalogue.open(catalog)
     model = load_model(catalogue, model_id)
-    observations = stale_observations(
-        catalogue,
-        model.model_id,
-        current_observations(
-            catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
-        ),
+    current = current_observations(
+        catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
     )
+    observations = stale_observations(catalogue, model.model_id, current)
     tell_of_passed_over(catalogue, model.primary_sensor, model.tile_size, model.extractor.bands)
     with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
         rows = encode_observations(catalogue, model, observations, progress.advance)
-    # Codes that are learned from labels are as many as there are classes to tell apart.
-    minimum = min(minimum_distinct, len(model.training.get("classes", ())) or minimum_distinct)
-    return publish_code_tables(
-        catalogue,
-        model,
-        with_learned_codes(rows, learned_codes(catalogue, model.model_id), model.bits),
-        check=lambda codes: check_distinct(codes, model.bits, minimum),
-    )
+    rows = with_learned_codes(rows, learned_codes(catalogue, model.model_id), model.bits)
+    measures: list[Measure] = []
+
+    def check(proposed: ProposedCodes) -> None:
+        measures.extend(assess(catalogue, model, proposed, current, thresholds))
+        if failed := failures(measures):
+            raise QualityError("; ".join(failed))
+
+    try:
+        published = publish_code_tables(catalogue, model, rows, check)
+    except QualityError:
+        return [], measures, str(keep_back(catalogue, model.model_id, rows, measures))
+    drop_kept_back(catalogue, model.model_id)
+    return published, measures, None
+
+
+@task(cache_policy=NO_CACHE)
+def publish_approved(catalog: str, model_id: str | None) -> list[dict[str, Any]]:
+    """Publishes the codes that the quality gate kept back."""
+    catalogue = Catalogue.open(catalog)
+    return publish_kept_back(catalogue, load_model(catalogue, model_id))
 
 
 @flow(name="rehash")
-def rehash(parameters: RehashParameters) -> list[dict[str, Any]]:
+def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     """Makes and publishes codes for new and changed tiles.
 
     Returns:
         One row per zone that got a new code table: its item, version, and how many tiles changed.
 
     Raises:
-        CatalogueError: There is no catalogue, or no model of that ID.
-        CodeError: The codes failed the quality gate; nothing was published.
+        CatalogueError: There is no catalogue, no model of that ID, or nothing to approve.
+        QualityError: The codes failed the quality gate, and nobody approved them; nothing was
+            published.
     """
     check_rehash(parameters)
-    report = encode(parameters.catalog, parameters.model, parameters.minimum_distinct)
+    if parameters.approve:
+        report = publish_approved(parameters.catalog, parameters.model)
+    else:
+        report, measures, kept = encode(parameters.catalog, parameters.model, parameters.thresholds)
+        if measures:
+            show_table("quality", [_row(measure) for measure in measures], "Quality of the codes")
+        if kept is not None:
+            _wait_for_approval(parameters, failures(measures), kept)
+            report = publish_approved(parameters.catalog, parameters.model)
     show_table("code-tables", report, "Code tables published")
     return report
+
+
+def _wait_for_approval(parameters: RehashFlowParameters, failed: list[str], kept: str) -> None:
+    """Returns once somebody approves of codes that failed.
+
+    Raises:
+        QualityError: Nobody does, or nobody is to be asked.
+    """
+    reason = f"The codes failed the quality gate: {'; '.join(failed)}."
+    how = (
+        f"Nothing was published; the codes are in {kept}. Publish them with `rshash rehash "
+        "--approve` if they are right, or train a model on more or more varied tiles."
+    )
+    if parameters.on_failure == "stop":
+        raise QualityError(f"{reason} {how}")
+    question = Decision.with_initial_data(description=f"{reason} Publish them all the same?")
+    try:
+        decision = pause_flow_run(
+            wait_for_input=question,
+            timeout=SECONDS_TO_DECIDE,
+            poll_interval=SECONDS_BETWEEN_LOOKS,
+        )
+    except FlowPauseTimeout:
+        raise QualityError(f"{reason} Nobody decided within a day. {how}") from None
+    if not decision.approve:
+        raise QualityError(f"{reason} They were rejected. {how}")
+
+
+def _row(measure: Measure) -> dict[str, Any]:
+    return {
+        "measure": measure.name,
+        "found": round(measure.value, 4),
+        "expected": f"at {'most' if measure.at_most else 'least'} {measure.threshold:g}",
+        "tiles": measure.tiles,
+        "passes": "yes" if measure.passes else "NO",
+    }

@@ -12,6 +12,10 @@ class CodeError(RshashError):
     """Hash codes that are malformed or cannot be compared."""
 
 
+class QualityError(RshashError):
+    """Hash codes that are not good enough to be published."""
+
+
 class FeatureError(RshashError):
     """Features or an extractor that cannot be used."""
 

@@ -19,7 +19,7 @@ from flows.checks import check_nightly, check_train
 from flows.parameters import (
     IngestFlowParameters,
     NightlyParameters,
-    RehashParameters,
+    RehashFlowParameters,
     TrainParameters,
 )
 from rshash.errors import ModelError, TrainingError
@@ -72,7 +72,7 @@ def test_weights_learn_from_all_the_bands_they_read(
     newer = passed_over(catalogue, S2, WORLD.tile_size, bands)
     assert len(newer) and set(newer["segment_id"]) <= set(before["segment_id"])
     capsys.readouterr()
-    rehash(RehashParameters(catalog=given["catalog"]))
+    rehash(RehashFlowParameters(catalog=given["catalog"]))
     assert f"{len(newer)} tiles of {S2} were last seen without" in capsys.readouterr().err
     (item,) = catalogue.items(collection_of(model.model_id))
     table = published_table(catalogue, item)
@@ -87,7 +87,7 @@ def test_weights_learn_from_all_the_bands_they_read(
     check_nightly(NightlyParameters(**night, bands=["all"]))
     ingest(IngestFlowParameters(**night, bands=list(bands)))
     assert passed_over(catalogue, S2, WORLD.tile_size, bands).empty
-    rehash(RehashParameters(catalog=given["catalog"]))
+    rehash(RehashFlowParameters(catalog=given["catalog"]))
     (item,) = catalogue.items(collection_of(model.model_id))
     assert list(published_table(catalogue, item)["tile_id"]) == TILES
     assert ingest(IngestFlowParameters(**night))[0]["tiles"] == 0

@@ -26,7 +26,7 @@ from data_catalog.training import plan_training
 from flows import cli
 from flows.checks import check_evaluate, check_rehash, check_train
 from flows.learning import extractor_for
-from flows.parameters import EvaluateParameters, RehashParameters, TrainParameters
+from flows.parameters import EvaluateParameters, RehashFlowParameters, TrainParameters
 from rshash import distributed
 from rshash.ahcl import AhclSettings
 from rshash.errors import LabelError, RshashError
@@ -46,7 +46,7 @@ def catalog(nights: Nights, tmp_path: Path) -> str:
 def rehashed(catalog: str) -> tuple[Catalogue, Any]:
     from flows.rehash import rehash
 
-    (published,) = rehash(RehashParameters(catalog=catalog))
+    (published,) = rehash(RehashFlowParameters(catalog=catalog))
     catalogue = Catalogue.open(catalog)
     (item,) = catalogue.items(collection_of(published["item"].rsplit("-", 3)[0]))
     return catalogue, published_table(catalogue, item).set_index("tile_id")
@@ -193,7 +193,7 @@ def test_a_catalogue_that_cannot_be_written_to_is_refused(nights: Nights) -> Non
         try:
             for check, parameters in (
                 (check_train, TrainParameters(catalog=str(catalogue))),
-                (check_rehash, RehashParameters(catalog=str(catalogue))),
+                (check_rehash, RehashFlowParameters(catalog=str(catalogue))),
             ):
                 with pytest.raises(CatalogueError, match=r"Permission denied.*--catalog"):
                     check(parameters)

@@ -12,7 +12,7 @@ from flows.nightly import nightly
 from flows.parameters import (
     IngestFlowParameters,
     NightlyParameters,
-    RehashParameters,
+    RehashFlowParameters,
     TrainParameters,
 )
 from flows.rehash import rehash
@@ -38,7 +38,7 @@ def test_a_night_hands_every_flow_its_part() -> None:
     night = NightlyParameters(area="9,48,9.1,48.1", bits=32, minimum_clear=0.5, model="m")
     assert night.narrowed_to(IngestFlowParameters).minimum_clear == 0.5
     assert night.narrowed_to(TrainParameters).bits == 32
-    assert night.narrowed_to(RehashParameters).model == "m"
+    assert night.narrowed_to(RehashFlowParameters).model == "m"
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_weights_are_of_all_sensors_or_of_each() -> None:
 
 def test_the_catalogue_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSHASH_CATALOG", "elsewhere")
-    assert RehashParameters().catalog == "elsewhere"
+    assert RehashFlowParameters().catalog == "elsewhere"
     monkeypatch.delenv("RSHASH_CATALOG")
-    assert RehashParameters().catalog == "catalogue"
+    assert RehashFlowParameters().catalog == "catalogue"
 
 
 def test_every_sensor_takes_the_bands_that_it_has() -> None:

@@ -1,0 +1,73 @@
+"""How good codes have to be to be published."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from flows.parameter_base import Parameters
+from rshash.quality import Thresholds
+
+_DEFAULTS = Thresholds()
+
+
+class QualityParameters(Parameters):
+    """The quality gate: what codes must fulfil, and what happens to those that do not."""
+
+    minimum_distinct: int = Field(
+        _DEFAULTS.distinct,
+        ge=1,
+        title="Minimum of distinct codes",
+        description="Quality gate: codes that collapse to fewer are not published. Of few tiles a "
+        "quarter of their number is enough.",
+    )
+    minimum_balance: float = Field(
+        _DEFAULTS.balance,
+        ge=0.0,
+        le=0.5,
+        title="Minimum bit balance",
+        description="Quality gate: share of tiles with the rarer value of a bit, mean of all bits; "
+        "one half is best.",
+    )
+    maximum_flips: float = Field(
+        _DEFAULTS.flips,
+        ge=0.0,
+        le=1.0,
+        title="Maximum of flipped bits",
+        description="Quality gate: mean share of the bits that differ between a tile's published "
+        "code and its new one, where at least 20 tiles have a new one.",
+    )
+    minimum_agreement: float = Field(
+        _DEFAULTS.agreement,
+        ge=0.0,
+        le=1.0,
+        title="Minimum agreement with features",
+        description="Quality gate: share of a tile's ten nearest by features that are among its "
+        "ten nearest by codes, over a fixed set of tiles.",
+    )
+    minimum_map: float = Field(
+        _DEFAULTS.mean_ap,
+        ge=0.0,
+        le=1.0,
+        title="Minimum MAP by land cover",
+        description="Quality gate: mean average precision by the classes of published land cover, "
+        "over the same set of tiles, where there is some.",
+    )
+    on_failure: Literal["stop", "ask"] = Field(
+        "stop",
+        title="When codes fail",
+        description="The codes that fail are kept. stop: the run fails and says why; ask: it "
+        "waits for a day for somebody to approve or reject them on its page in the UI.",
+    )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What codes must fulfil."""
+        return Thresholds(
+            distinct=self.minimum_distinct,
+            balance=self.minimum_balance,
+            flips=self.maximum_flips,
+            agreement=self.minimum_agreement,
+            mean_ap=self.minimum_map,
+        )
