@@ -102,6 +102,8 @@ def _epilogue(folder: Path, catalog: Path, picture: Path, tile_id: str) -> str:
     return (
         f"The catalogue:      {catalog}  (STAC: {catalog / 'catalog.json'})\n"
         f"The picture:        {picture}\n"
+        f"Explore the tiles:  .venv/bin/rshash serve --catalog {catalog}, "
+        "then open http://127.0.0.1:8080\n"
         f"What is published:  .venv/bin/rshash catalog --catalog {catalog}\n"
         f"Query another tile: .venv/bin/rshash similar {tile_id} --catalog {catalog} "
         f"--picture {folder / 'another.png'}\n"
