@@ -7,6 +7,8 @@ atomic replace; in a bucket, where nothing can be locked, only if nobody else ha
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +33,14 @@ from data_catalog.catalogue_records import (
     with_child,
     without_child,
 )
-from data_catalog.claims import check_claim, check_not_removed, claimed, released, removal
+from data_catalog.claims import (
+    LostClaimError,
+    check_claim,
+    check_not_removed,
+    claimed,
+    released,
+    removal,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.stac_collections import describe
 from data_catalog.versions import series_of, settled
@@ -39,6 +48,8 @@ from data_catalog.versions import series_of, settled
 __all__ = ["MODELS", "Catalogue"]
 
 SETTLING_ATTEMPTS = 10
+
+CLAIM_ATTEMPTS = 6
 
 
 class Catalogue(PublishedRecords):
@@ -152,20 +163,38 @@ class Catalogue(PublishedRecords):
             verify(self.root / folder)
         with stac.writing(self.root / folder):
             subfolder = self.store.keep(folder)
-        name = record_name(collection_id, item.id)
         with self.store.lock():
-            self._check_unpublished(collection_id, item.id)
-            before = self.store.read_json(name)
-            claim = self._claim(collection_id, item, supersedes)
-            record = item_record(item, collection_id, supersedes, subfolder)
-            written = self.store.replace_json(name, before, record)
-            check_claim(None, item.id, None if written else claim)
-            if supersedes is not None:
-                # First, so that it is known as published at any moment.
-                self._deprecate(collection_id, supersedes)
-            self._switch_pointer(collection_id, item, supersedes, claim)
+            for attempt in range(CLAIM_ATTEMPTS):
+                try:
+                    self._commit(collection_id, item, supersedes, subfolder)
+                    break
+                except LostClaimError:
+                    if attempt == CLAIM_ATTEMPTS - 1:
+                        raise
+                    # Two that take each other's claims away would both lose.
+                    time.sleep(random.uniform(0, 0.1 * 2**attempt))
             self._settle(collection_id, item.id)
         self.store.published(folder, subfolder)
+
+    def _commit(
+        self, collection_id: str, item: pystac.Item, supersedes: str | None, subfolder: str
+    ) -> None:
+        """Writes an item's record and lists it.
+
+        Whoever claimed it before has read the item's record before, and cannot replace this one;
+        whoever claims it later keeps this one from being listed.
+        """
+        self._check_unpublished(collection_id, item.id)
+        name = record_name(collection_id, item.id)
+        before = self.store.read_json(name)
+        claim = self._claim(collection_id, item, supersedes)
+        record = item_record(item, collection_id, supersedes, subfolder, claim)
+        if not self.store.replace_json(name, before, record):
+            check_claim(None, item.id, claim)
+        if supersedes is not None:
+            # First, so that it is known as published at any moment.
+            self._deprecate(collection_id, supersedes)
+        self._switch_pointer(collection_id, item, supersedes, claim)
 
     def roll_back(self, collection_id: str, item_id: str) -> str:
         """Makes an older version current again, in place of the one that is.

@@ -63,7 +63,11 @@ def listed(pointer: dict[str, Any] | None) -> list[str]:
 
 
 def item_record(
-    item: pystac.Item, collection_id: str, supersedes: str | None, subfolder: str = ""
+    item: pystac.Item,
+    collection_id: str,
+    supersedes: str | None,
+    subfolder: str,
+    claim: str | None,
 ) -> dict[str, Any]:
     """An item's record as it is published, with the catalogue's own links.
 
@@ -72,6 +76,7 @@ def item_record(
         collection_id: Its collection.
         supersedes: The item that it is a new version of.
         subfolder: Where the assets lie in the item's folder.
+        claim: What tells this publication from others of the item; None where it is locked.
     """
     record = item.to_dict(include_self_link=False, transform_hrefs=False)
     for asset in record["assets"].values() if subfolder else []:
@@ -86,6 +91,8 @@ def item_record(
     if supersedes is not None:
         record["links"].append(version_link("predecessor-version", supersedes))
     record["collection"] = collection_id
+    if claim is not None:
+        record["properties"]["rshash:publication"] = claim
     record["properties"].setdefault("created", stac.timestamp())
     record["properties"].setdefault("version", "1")
     for uri in (stac.FILE, stac.VERSION):

@@ -19,6 +19,10 @@ _REMOVAL_HOURS = 1
 """How long a removal that was cut off keeps others out."""
 
 
+class LostClaimError(CatalogueError):
+    """Another has claimed the same item meanwhile."""
+
+
 def claimed(pointer: dict[str, Any], item_id: str, claim: str) -> dict[str, Any]:
     """A collection's record in which an item is claimed."""
     return {**pointer, FIELD: {**pointer.get(FIELD, {}), item_id: claim}}
@@ -37,10 +41,10 @@ def check_claim(pointer: dict[str, Any] | None, item_id: str, claim: str | None)
     """Refuses to go on where another has claimed an item meanwhile.
 
     Raises:
-        CatalogueError: The claim is not the collection's.
+        LostClaimError: The claim is not the collection's.
     """
     if claim is not None and (pointer or {}).get(FIELD, {}).get(item_id) != claim:
-        raise CatalogueError(
+        raise LostClaimError(
             f"Another publisher was faster with {item_id}: nothing of this one is published. Run "
             "again on top of that."
         )

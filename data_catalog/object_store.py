@@ -160,7 +160,7 @@ class BucketStore:
     def names(self, folder: str) -> list[str]:
         """Names in a folder, sorted; none where there is no such folder."""
         with self._explained():
-            found = obstore.list_with_delimiter(self._store, None if folder == "." else folder)
+            found = obstore.list_with_delimiter(self._store, _prefix(folder))
         paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
@@ -346,7 +346,7 @@ class BucketStore:
 
     def _files(self, name: str) -> list[Any]:
         with self._explained():
-            found = [one for batch in obstore.list(self._store, name) for one in batch]
+            found = [one for batch in obstore.list(self._store, _prefix(name)) for one in batch]
             if not found:
                 try:
                     found = [obstore.head(self._store, name)]
@@ -373,6 +373,10 @@ class BucketStore:
                 "AWS_ENDPOINT_URL, AWS_REGION and the network, and run again. What was published "
                 "before is untouched."
             ) from None
+
+
+def _prefix(folder: str) -> str | None:
+    return None if folder == "." else folder
 
 
 def _cause(error: Exception) -> str:

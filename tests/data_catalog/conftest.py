@@ -1,6 +1,8 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_server import environment, new_bucket, object_server
 from tiny_source import TinySource
 
 from data_catalog import byte_ranges, rasters
@@ -21,3 +23,16 @@ def catalogue(tmp_path: Path) -> Catalogue:
 @pytest.fixture
 def source(tmp_path: Path) -> TinySource:
     return TinySource(tmp_path / "source")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    with object_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in environment(s3_server, str(tmp_path / "cache")).items():
+        monkeypatch.setenv(name, value)
+    return new_bucket(s3_server)

@@ -49,7 +49,7 @@ def publish(root: Path, number: int, moment: int | None, results: Connection) ->
     results.send((next(moments), time.monotonic() - began))
 
 
-def nights_of(root: Path, model_id: str) -> list[int]:
+def nights_of(root: Path | str, model_id: str) -> list[int]:
     """The night that each current table is of; fails where one is not whole."""
     catalogue = Catalogue.open(root)
     nights = []
