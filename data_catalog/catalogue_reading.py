@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from posixpath import normpath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pystac
 from pystac.errors import DeprecatedWarning
@@ -13,9 +13,11 @@ from pystac.errors import DeprecatedWarning
 from data_catalog.catalogue_address import is_in_bucket, working_folder
 from data_catalog.catalogue_records import ROOT, content_row, listed, pointer_name, record_name
 from data_catalog.errors import CatalogueError
-from data_catalog.object_store import BucketStore
 from data_catalog.store import FolderStore
 from data_catalog.versions import in_order, series_of
+
+if TYPE_CHECKING:
+    from data_catalog.object_store import BucketStore
 
 MODELS = "models"
 
@@ -31,6 +33,8 @@ class PublishedRecords:
     def __init__(self, address: str | Path):
         self.store: FolderStore | BucketStore
         if is_in_bucket(address):
+            from data_catalog.object_store import BucketStore
+
             self.store = BucketStore(str(address))
         else:
             self.store = FolderStore(working_folder(address))

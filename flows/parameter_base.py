@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from data_catalog.catalogue_address import check_address
 
 P = TypeVar("P", bound="Parameters")
 
@@ -27,8 +29,9 @@ class Parameters(BaseModel):
 class CatalogParameters(Parameters):
     """Where the catalogue is."""
 
-    catalog: str = Field(
+    catalog: Annotated[str, AfterValidator(check_address)] = Field(
         default_factory=_default_catalog,
         title="Catalogue",
-        description="Folder of the catalogue. Without it: RSHASH_CATALOG, else ./catalogue.",
+        description="Folder of the catalogue, or s3://bucket/prefix. Without it: RSHASH_CATALOG, "
+        "else ./catalogue.",
     )

@@ -16,9 +16,10 @@ FORBIDDEN = {
         "rasterio",
         "zarr",
         "async_tiff",
+        "obstore",
     },
     "data_catalog": {"flows", "prefect", "torch"},
-    "flows": {"torch", "pystac", "pystac_client", "rasterio", "zarr", "async_tiff"},
+    "flows": {"torch", "pystac", "pystac_client", "rasterio", "zarr", "async_tiff", "obstore"},
 }
 """What each package may not import."""
 

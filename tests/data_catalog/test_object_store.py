@@ -184,7 +184,6 @@ def test_publishing_to_a_bucket_that_is_killed_leaves_whole_versions_only(
     staged.write_bytes(b"codes")
     catalogue.store.keep("codes-cut-off/cut-off-v1")
     left = orphans.orphans(catalogue)
-    print("LEFT", left, killed, newest, writes)
     assert "codes-cut-off/cut-off-v1" in left
     assert [one.name for one in garbage(catalogue)] == []
     monkeypatch.setattr(orphans, "SETTLED_SECONDS", -60)
