@@ -58,12 +58,17 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a STAC record.
 
     Raises:
-        CatalogueError: The file is not JSON.
+        CatalogueError: The file is not JSON, or not a JSON object.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise CatalogueError(f"{path} is not valid JSON ({error}): restore it.") from None
+    if not isinstance(content, dict):
+        raise CatalogueError(
+            f"{path} holds a JSON {type(content).__name__}, but a STAC record is an object: "
+            "restore it."
+        )
     return content
 
 

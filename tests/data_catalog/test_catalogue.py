@@ -313,3 +313,10 @@ def test_a_folders_files_have_checksums(catalogue):
         f"{hashlib.sha256(b'shard').hexdigest()}  pixels.zarr/c/0\n"
     )
     assert checksums.extra_fields["file:checksum"].startswith("1220")
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '"text"', "{", ""])
+def test_a_record_that_is_no_json_object_is_refused_by_name(catalogue, content):
+    (catalogue.root / "catalog.json").write_text(content)
+    with pytest.raises(CatalogueError, match=r"catalog\.json .*restore it"):
+        Catalogue.open(catalogue.root)
