@@ -113,8 +113,20 @@ def write_code_table(path: Path, frame: pd.DataFrame, bits: int, sensor: str) ->
 
 
 def published_table(catalogue: Catalogue, item: pystac.Item) -> gpd.GeoDataFrame:
-    """Reads the table of a code table's item."""
-    return read_geoparquet(catalogue.asset_path(item, "embeddings"))
+    """Reads the table of a code table's item.
+
+    Raises:
+        CatalogueError: It is damaged or missing.
+    """
+    path = catalogue.asset_path(item, "embeddings")
+    try:
+        return read_geoparquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CatalogueError(
+            f"The code table {path} cannot be read ({error}): restore it, or make an older version "
+            "current with `rshash catalog rollback`; `rshash catalog verify` tells what else is "
+            "broken."
+        ) from error
 
 
 def stale_observations(

@@ -1,4 +1,5 @@
 import json
+import os
 
 import duckdb
 import geopandas as gpd
@@ -178,6 +179,16 @@ def test_observations_are_stale_until_their_code_is_published(catalogue, model):
     )
     stale = stale_observations(catalogue, model.model_id, night_2)
     assert list(stale["tile_id"]) == [t.id for t in [*tiles(3), *tiles(1, row=9)]]
+
+
+def test_a_damaged_table_is_named_with_a_way_out(catalogue, model):
+    night = index(tiles(10))
+    publish_code_tables(catalogue, model, code_rows(night, random_codes(10)))
+    [item] = catalogue.items(f"codes-{model.model_id}")
+    path = catalogue.asset_path(item, "embeddings")
+    os.truncate(path, 500)
+    with pytest.raises(CatalogueError, match=rf"{path.name} cannot be read .*catalog rollback"):
+        stale_observations(catalogue, model.model_id, night)
 
 
 def test_codes_that_fail_the_check_are_not_published(catalogue, model):
