@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from contextlib import suppress
 
@@ -28,7 +29,8 @@ def serve(parameters: ServeParameters) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=10)
     )
-    # Ctrl+C has ended it in good order by then.
+    # Ctrl+C ends it in good order: there is nothing to go on with.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
