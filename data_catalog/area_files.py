@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pyarrow.parquet as pq
 import pyproj
@@ -168,6 +167,8 @@ def _csv_rows(path: Path) -> _Rows:
 
 
 def _parquet_rows(path: Path) -> _Rows:
+    import geopandas as gpd  # takes longer than any other area
+
     try:
         schema = pq.read_schema(path)
         names = schema.names

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +14,13 @@ import shapely
 
 from data_catalog.geometry import bounding_boxes, within_world
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 ROW_GROUP_ROWS = 100_000
+DICTIONARY_BYTES = 1 << 16
+"""Columns of values that hardly repeat, such as codes, soon give up their dictionary."""
+
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -42,11 +47,19 @@ def write_geoparquet(
     table = table.append_column("bbox", pa.StructArray.from_arrays(corners, names=list(CORNERS)))
     geo = json.dumps(_geo_metadata(cut))
     table = table.replace_schema_metadata({**metadata, "geo": geo})
-    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        row_group_size=ROW_GROUP_ROWS,
+        dictionary_pagesize_limit=DICTIONARY_BYTES,
+    )
 
 
 def read_geoparquet(path: Path) -> gpd.GeoDataFrame:
     """Reads a table with its geometries; the ``bbox`` column is left out."""
+    import geopandas as gpd
+
     return gpd.read_parquet(path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
 import pystac
 
 from data_catalog.sensors import get_sensor
@@ -22,6 +21,8 @@ PROCESSOR = {
 
 def source_years(sensor_id: str, datetimes: Iterable[Any]) -> Sources:
     """The sources of data that comes from one sensor's scenes of these moments."""
+    import pandas as pd
+
     years = pd.to_datetime(pd.Series(list(datetimes), dtype=object), utc=True).dropna().dt.year
     return {sensor_id: sorted({int(year) for year in years})}
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_catalog.grid import centres_of, corners_of
 from data_catalog.query_places import GLOBE
-from data_catalog.query_tables import CodeTables, squares_of
+from data_catalog.query_tables import CodeTables, plain_array, squares_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -132,8 +133,8 @@ def read_tiles(tables: CodeTables, rows: NDArray[np.int64]) -> Tiles:
         centres[squares.places], corners[squares.places] = centres_of(*where), corners_of(*where)
     return Tiles(
         taken["tile_id"].to_pylist(),
-        taken["datetime"].to_numpy(),
-        taken["clear_fraction"].to_numpy(),
+        plain_array(taken["datetime"].cast(pa.int64())).view("datetime64[us]"),
+        plain_array(taken["clear_fraction"]),
         centres,
         corners,
     )

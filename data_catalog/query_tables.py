@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,7 @@ class CodeTables:
             file, group = self._groups[number]
             rows = codes[self._starts[number] : self._starts[number + 1]]
             for word, name in enumerate(names):
-                rows[:, word] = file.read_group(group, name).to_numpy()
+                rows[:, word] = plain_array(file.read_group(group, name))
 
         # By row groups: what is decoded stays in the cache until it is copied.
         with ThreadPoolExecutor() as pool:
@@ -99,7 +100,7 @@ class CodeTables:
         taken: dict[str, list[pa.Array]] = {name: [] for name in columns}
         for places in np.split(order, ends) if len(rows) else []:
             group = int(groups[places[0]])
-            local = pa.array(rows[places] - self._starts[group])
+            local = _whole_numbers(rows[places] - self._starts[group])
             for name in columns:
                 taken[name].append(self._part(group, name).take(local))
         back = np.empty(len(rows), np.int64)
@@ -110,7 +111,7 @@ class CodeTables:
                 name: pa.chunked_array(taken[name], schema.field(name).type).combine_chunks()
                 for name in columns
             }
-        ).take(pa.array(back))
+        ).take(_whole_numbers(back))
 
     def groups_near(self, west: float, south: float, east: float, north: float) -> list[int]:
         """Row groups that may hold tiles in a box, degrees; west is not greater than east."""
@@ -210,15 +211,27 @@ def squares_of(tile_ids: pa.Array) -> Iterator[Squares]:
     """Zones, columns and rows of published tile IDs, by zone."""
     parts = pc.list_flatten(pc.split_pattern(tile_ids, "_"))
     first = 3 * np.arange(len(tile_ids))
-    names, columns, rows = (parts.take(pa.array(first + i)) for i in range(3))
-    columns, rows = (pc.cast(part, pa.int64()).to_numpy() for part in (columns, rows))
+    names, columns, rows = (parts.take(_whole_numbers(first + i)) for i in range(3))
+    columns, rows = (plain_array(pc.cast(part, pa.int64())) for part in (columns, rows))
     names = names.dictionary_encode()
     names = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
-    zones = names.indices.to_numpy()
+    zones = plain_array(names.indices)
     for number in range(len(names.dictionary)):
         places = np.flatnonzero(zones == number)
         example = parse_tile_id(tile_ids[int(places[0])].as_py())
         yield Squares(example.zone, example.size, places, columns[places], rows[places])
+
+
+def plain_array(numbers: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Numbers of Arrow's, none of them missing, for numpy."""
+    # ``to_numpy`` would import pandas, which takes longer than a query.
+    numbers = numbers.combine_chunks() if isinstance(numbers, pa.ChunkedArray) else numbers
+    return np.from_dlpack(numbers)
+
+
+def _whole_numbers(numbers: NDArray[np.int64]) -> pa.Array:
+    # ``pa.array`` would import pandas too.
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _centres(tile_ids: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

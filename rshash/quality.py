@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rshash.codes import Words
 from rshash.evaluation import Labels, ranking_quality
-from rshash.features import Features
 from rshash.rankings import CodeRanking
 from rshash.statistics import agreement_with_features, code_statistics
+
+if TYPE_CHECKING:
+    from rshash.features import Features
 
 NEIGHBOURS = 10
 

@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.service import problems, similar_routes, status_routes, tile_routes
-from data_catalog.service.limits import GuardRequests
+from data_catalog.service.limits import AnswerHead, GuardRequests
 from data_catalog.service.metrics import CountRequests, Metrics
 from data_catalog.service.searches import Searches
 from data_catalog.service.snapshots import LiveCatalogue
@@ -79,5 +79,6 @@ def make_app(
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET"], expose_headers=["ETag"]
     )
     app.add_middleware(GuardRequests)
+    app.add_middleware(AnswerHead)
     app.add_middleware(CountRequests, metrics=metrics)
     return app

@@ -1,4 +1,4 @@
-"""Middleware that bounds what a client may send, and says what a browser may do."""
+"""Middleware that bounds what a client may send, says what a browser may do, and answers HEAD."""
 
 from __future__ import annotations
 
@@ -46,3 +46,25 @@ class GuardRequests:
             await refusal(scope, receive, secured)
             return
         await self._app(scope, receive, secured)
+
+
+class AnswerHead:
+    """Answers HEAD as GET, without the content."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, HEAD as GET."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_content(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        asked = {**scope, "method": "GET"}
+        await self._app(asked, receive, without_content)
+        scope["route"] = asked.get("route")

@@ -32,8 +32,7 @@ class Searches:
             REMEMBERED_ROWS, getsizeof=lambda rows: 1 + len(rows)
         )
         self._waiting: defaultdict[Any, dict[str, asyncio.Future[Rows]]] = defaultdict(dict)
-        # The next batch fills while one is searched, and half of a small batch's time is the same
-        # for any size: 495 queries/s, where two batches at once reached 390.
+        # The next batch fills while one is searched.
         self._one_batch = asyncio.Lock()
         # Of each thread: threads that share a processor with others wait for the last of them.
         self._threads = ThreadPoolExecutor(

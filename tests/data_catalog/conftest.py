@@ -36,3 +36,20 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
     for name, value in environment(s3_server, str(tmp_path / "cache")).items():
         monkeypatch.setenv(name, value)
     return new_bucket(s3_server)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """A published world to read from."""
+    from served_world import publish_world
+
+    return publish_world(tmp_path_factory.mktemp("world") / "catalogue")
+
+
+@pytest.fixture(scope="session")
+def address(world: Catalogue) -> Iterator[str]:
+    """Where a service of the world answers, which images can be asked of too."""
+    from served_world import served
+
+    with served(world, images=True) as address:
+        yield address

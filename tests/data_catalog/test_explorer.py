@@ -5,24 +5,13 @@ import shutil
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from served_world import PLACES, publish_world, served
+from served_world import PLACES
 
 from data_catalog.query import open_codes
 from data_catalog.query_filters import Filters
 
 TILE = PLACES[11].id
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 375, "height": 740}
-
-
-@pytest.fixture(scope="module")
-def catalogue(tmp_path_factory):
-    return publish_world(tmp_path_factory.mktemp("explorer") / "catalogue")
-
-
-@pytest.fixture(scope="module")
-def address(catalogue):
-    with served(catalogue) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +59,8 @@ def shown(page):
     return page.locator("#results li").evaluate_all("all => all.map(li => li.dataset.tile)")
 
 
-def expected(catalogue, k=12, **options):
-    return open_codes(catalogue).similar(TILE, k, **options)["tile_id"].tolist()
+def expected(world, k=12, **options):
+    return open_codes(world).similar(TILE, k, **options)["tile_id"].tolist()
 
 
 def centred_on(tile):
@@ -98,7 +87,7 @@ def colour_at(page, x, y):
     )
 
 
-def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, catalogue):
+def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, world):
     page = open_page(f"?{centred_on(PLACES[11])}")
     expect(page.locator("#about")).to_contain_text("40 tiles")
     x, y = middle(page)
@@ -108,7 +97,7 @@ def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, catalogue):
     page.mouse.click(x, y)
     expect(page.locator("#query h2")).to_have_text(TILE)
     expect(page.locator("#results li")).to_have_count(12)
-    assert shown(page) == expected(catalogue)
+    assert shown(page) == expected(world)
     assert f"tile={TILE}" in page.url
     first = page.locator("#results li").first
     expect(first).to_contain_text("0 bits")
@@ -119,7 +108,7 @@ def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, catalogue):
     )
 
 
-def test_the_slider_and_filters_search_again(open_page, catalogue):
+def test_the_slider_and_filters_search_again(open_page, world):
     page = open_page(f"?tile={TILE}")
     page.locator("#k").fill("5")
     expect(page.locator("#results li")).to_have_count(5)
@@ -127,15 +116,15 @@ def test_the_slider_and_filters_search_again(open_page, catalogue):
     page.locator("#minimum-distance").fill("2")
     expect(page.locator("#minimum-distance-value")).to_have_text("5 km")
     page.wait_for_url(re.compile("away=2"))
-    far = expected(catalogue, 5, filters=Filters(minimum_distance_m=5000))
-    assert far != expected(catalogue, 5)
+    far = expected(world, 5, filters=Filters(minimum_distance_m=5000))
+    assert far != expected(world, 5)
     expect(page.locator("#results li").first).to_have_attribute("data-tile", far[0])
     assert shown(page) == far
     page.locator("#last-day").fill("2020-01-01")
     expect(page.locator("#status")).to_contain_text("loosen")
     page.locator("#clear-filters").click()
     expect(page.locator("#results li")).to_have_count(5)
-    assert shown(page) == expected(catalogue, 5)
+    assert shown(page) == expected(world, 5)
 
 
 def test_a_link_shows_the_same_and_back_goes_back(open_page):
@@ -150,14 +139,14 @@ def test_a_link_shows_the_same_and_back_goes_back(open_page):
     expect(page.locator("#results li")).to_have_count(7)
 
 
-def test_more_like_this_and_less_like_that(open_page, catalogue):
+def test_more_like_this_and_less_like_that(open_page, world):
     page = open_page(f"?tile={TILE}&k=6")
     more, less = shown(page)[0], shown(page)[5]
     page.get_by_role("button", name=f"More like {more}").click()
     page.get_by_role("button", name=f"Less like {less}").click()
     expect(page.locator(".chip")).to_have_count(2)
     page.wait_for_load_state("networkidle")
-    codes = open_codes(catalogue)
+    codes = open_codes(world)
     wanted = codes.similar_to_examples([TILE, more], [less], 6)["tile_id"].tolist()
     assert shown(page) == wanted
     page.get_by_role("button", name=re.compile(f"Less like {less}: take away")).click()
@@ -173,7 +162,7 @@ def test_the_map_is_coloured_by_pseudo_label(open_page):
     assert first == like_first != second
 
 
-def test_everything_goes_by_keyboard(open_page, catalogue):
+def test_everything_goes_by_keyboard(open_page, world):
     page = open_page()
     page.keyboard.press("Tab")
     expect(page.get_by_text("Skip to the search")).to_be_focused()
@@ -189,18 +178,18 @@ def test_everything_goes_by_keyboard(open_page, catalogue):
     expect(page.locator("#results li")).to_have_count(13)
     page.locator("#results button.card").first.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#query h2")).to_have_text(expected(catalogue)[0])
+    expect(page.locator("#query h2")).to_have_text(expected(world)[0])
     # The map: its middle is a tile of the world.
     page.locator("#map").focus()
     expect(page.locator(".crosshair")).to_be_visible()
     page.keyboard.press("Enter")
-    expect(page.locator("#query h2")).not_to_have_text(expected(catalogue)[0])
+    expect(page.locator("#query h2")).not_to_have_text(expected(world)[0])
 
 
-def test_a_phone_shows_all_of_it_in_its_width(open_page, catalogue):
+def test_a_phone_shows_all_of_it_in_its_width(open_page, world):
     page = open_page(f"?tile={TILE}", PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
     expect(page.locator("#results li")).to_have_count(12)
-    assert shown(page) == expected(catalogue)
+    assert shown(page) == expected(world)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for name in ("#map", "#query", "#results"):
         box = page.locator(name).bounding_box()
@@ -209,7 +198,7 @@ def test_a_phone_shows_all_of_it_in_its_width(open_page, catalogue):
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", dark))) < 60
     page.locator("#results button.card").nth(1).tap()
-    expect(page.locator("#query h2")).to_have_text(expected(catalogue)[1])
+    expect(page.locator("#query h2")).to_have_text(expected(world)[1])
 
 
 def test_a_tile_that_has_no_code_is_explained(browser, address):

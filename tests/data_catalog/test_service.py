@@ -21,18 +21,13 @@ TILE = PLACES[11].id
 
 
 @pytest.fixture(scope="module")
-def catalogue(tmp_path_factory):
-    return publish_world(tmp_path_factory.mktemp("service") / "catalogue")
+def codes(world):
+    return open_codes(world)
 
 
 @pytest.fixture(scope="module")
-def codes(catalogue):
-    return open_codes(catalogue)
-
-
-@pytest.fixture(scope="module")
-def client(catalogue):
-    with served(catalogue) as address, httpx.Client(base_url=address) as client:
+def client(address):
+    with httpx.Client(base_url=address) as client:
         yield client
 
 
@@ -135,6 +130,15 @@ def test_an_unchanged_answer_costs_no_body(client):
     assert "immutable" in kept.headers["cache-control"]
 
 
+@pytest.mark.parametrize("path", [f"/tiles/{TILE}/similar", "/codes", "/healthz", "/"])
+def test_head_tells_what_get_would_send(client, path):
+    whole, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length", "etag"):
+        assert head.headers.get(name) == whole.headers.get(name)
+    assert "head" not in client.get("/openapi.json").json()["paths"].get(path, {})
+
+
 def test_answers_are_compressed_for_who_takes_it(client):
     with client.stream("GET", "/tiles?bbox=6,47,10,52", headers={"Accept-Encoding": "gzip"}) as one:
         packed = b"".join(one.iter_raw())
@@ -168,7 +172,7 @@ def test_metrics_count_by_route(client):
         client.get(f"/tiles/{tile.id}")
     client.get("/tiles/none-such")
     after = count()
-    assert after["/tiles/{tile_id}", "200"] == before["/tiles/{tile_id}", "200"] + 3
+    assert after["/tiles/{tile_id}", "200"] == before.get(("/tiles/{tile_id}", "200"), 0) + 3
     assert after["/tiles/{tile_id}", "422"] == before.get(("/tiles/{tile_id}", "422"), 0) + 1
 
 
@@ -224,13 +228,13 @@ def test_a_damaged_version_is_passed_over_and_told(tmp_path):
         assert client.get(f"/tiles/{TILE}/similar?k=3").json()["found"] == 3
 
 
-def test_serving_needs_no_torch(catalogue):
+def test_serving_needs_no_torch(world):
     script = f"""
 import sys
 from data_catalog.catalogue import Catalogue
 from data_catalog.service.app import make_app
 from fastapi.testclient import TestClient
-with TestClient(make_app(Catalogue.open({str(catalogue.root)!r}))) as client:
+with TestClient(make_app(Catalogue.open({str(world.root)!r}))) as client:
     assert client.get("/tiles/{TILE}/similar").json()["found"] == 10
     assert client.get("/tiles/{TILE}/picture").status_code == 200
 print("torch" in sys.modules)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from published_world import records
-from served_world import PLACES, publish_world, served
+from served_world import PLACES, served
 
 from data_catalog.service.uploads import LARGEST_BYTES
 
@@ -15,19 +15,11 @@ PNG = {"Content-Type": "image/png"}
 
 
 @pytest.fixture(scope="module")
-def catalogue(tmp_path_factory):
-    return publish_world(tmp_path_factory.mktemp("hostile") / "catalogue")
-
-
-@pytest.fixture(scope="module")
-def client(catalogue):
-    before = records(catalogue.root)
-    with (
-        served(catalogue, images=True) as address,
-        httpx.Client(base_url=address, timeout=60) as client,
-    ):
+def client(world, address):
+    before = records(world.root)
+    with httpx.Client(base_url=address, timeout=60) as client:
         yield client
-    assert records(catalogue.root) == before
+    assert records(world.root) == before
 
 
 def check_problem(answer, *statuses):
@@ -165,8 +157,8 @@ def test_a_hundred_megabytes_are_cut_short(client):
     assert client.get("/healthz").status_code == 200
 
 
-def test_images_are_switched_off_unless_asked_for(catalogue):
-    with served(catalogue) as address:
+def test_images_are_switched_off_unless_asked_for(world):
+    with served(world) as address:
         answer = httpx.post(f"{address}/similar", content=b"", headers=PNG)
     assert "--images" in check_problem(answer, 501)
 

@@ -13,7 +13,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from served_world import publish_world
 
 from data_catalog.service.app import make_app
 
@@ -30,14 +29,14 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    app = make_app(publish_world(tmp_path_factory.mktemp("schema") / "catalogue"), images=True)
+def service(world):
+    app = make_app(world, images=True)
     with TestClient(app, raise_server_exceptions=False):
         yield schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
 SETTINGS = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,

@@ -1,5 +1,6 @@
 import json
 import signal
+import subprocess
 import sys
 
 import geopandas as gpd
@@ -166,3 +167,19 @@ def test_what_cannot_be_asked_is_refused_with_the_way_out(
     assert says in shown
     assert "Traceback" not in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_waits_for_no_heavy_import(catalogue):
+    script = f"""
+import sys
+from flows.cli import main
+sys.argv = ["rshash", "similar", {IDS[3]!r}, "--catalog", {str(catalogue.root)!r}]
+try:
+    main()
+finally:
+    heavy = {{"faiss", "geopandas", "pandas", "prefect", "rasterio", "torch", "zarr"}}
+    print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "Most similar to" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
