@@ -1,0 +1,102 @@
+"""Codes that are not good enough are published by nobody but a person."""
+
+import asyncio
+import time
+from contextvars import copy_context
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.flow_runs import resume_flow_run
+from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
+
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import collection_of
+from data_catalog.models import publish_model
+from flows import rehash as module
+from flows.parameters import RehashFlowParameters
+from flows.rehash import rehash
+from rshash.errors import QualityError
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+COUNT = 24
+IMPOSSIBLE = {"minimum_agreement": 1.0}
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    catalogue = Catalogue.create(tmp_path / "catalogue")
+    publish_segment(catalogue, "one", index(tiles(COUNT)))
+    segment = catalogue.root / f"tiles-{SENSOR}" / "one" / "pixels.zarr"
+    array = zarr.open_group(segment, mode="r+")["reflectance"]
+    assert isinstance(array, zarr.Array)
+    random = np.random.default_rng(0)
+    brightness = random.integers(1, 4000, (COUNT, len(BANDS), 1, 1), np.uint16)
+    array[:] = brightness + random.integers(0, 500, array.shape, np.uint16)
+    publish_model(catalogue, make_model())
+    return catalogue
+
+
+def parameters(catalogue: Catalogue, **given: Any) -> RehashFlowParameters:
+    lenient = {"minimum_balance": 0.0, "minimum_distinct": 2}
+    return RehashFlowParameters(catalog=str(catalogue.root), **(lenient | given))
+
+
+def published(catalogue: Catalogue) -> list[str]:
+    return catalogue.item_ids(collection_of(make_model().model_id))
+
+
+async def paused_run() -> Any:
+    """The flow run that waits for a decision."""
+    async with get_client() as client:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            state = {"type": {"any_": ["PAUSED"]}}
+            found = await client.read_flow_runs(
+                flow_run_filter=FlowRunFilter.model_validate({"state": state})
+            )
+            if found:
+                return found[0]
+            await asyncio.sleep(0.2)
+    raise AssertionError("No run waits for a decision.")
+
+
+def test_codes_that_fail_are_kept_and_published_once_approved(catalogue: Catalogue) -> None:
+    with pytest.raises(QualityError, match=r"agreement with features .* expected at least 1"):
+        rehash(parameters(catalogue, **IMPOSSIBLE))
+    assert published(catalogue) == []
+    [report] = rehash(parameters(catalogue, approve=True))
+    assert report["tiles"] == COUNT
+    assert published(catalogue) == [report["item"]]
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_a_person_is_asked(
+    catalogue: Catalogue, approve: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.2)
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(rehash(parameters(catalogue, on_failure="ask", **IMPOSSIBLE)))
+        except QualityError as error:
+            outcome.append(error)
+
+    # The settings that name the server are this thread's own.
+    thread = Thread(target=copy_context().run, args=(run,))
+    thread.start()
+    waiting = asyncio.run(paused_run())
+    assert published(catalogue) == []
+    resume_flow_run(waiting.id, run_input={"approve": approve})
+    thread.join(60)
+    if approve:
+        assert isinstance(outcome[0], list) and published(catalogue) == [outcome[0][0]["item"]]
+    else:
+        assert "They were rejected" in str(outcome[0]) and published(catalogue) == []
