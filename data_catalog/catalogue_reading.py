@@ -177,4 +177,10 @@ class PublishedRecords:
         with warnings.catch_warnings():
             # Who reads a version that another one followed has asked for it.
             warnings.simplefilter("ignore", DeprecatedWarning)
-            return pystac.Item.from_dict(record, href=self.store.href(name))
+            try:
+                return pystac.Item.from_dict(record, href=self.store.href(name))
+            except (pystac.STACError, AttributeError, KeyError, TypeError, ValueError) as error:
+                raise CatalogueError(
+                    f"{self.store.href(name)} is no STAC item ({error}): restore it, or go back "
+                    "to another version with `rshash catalog rollback`."
+                ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,19 @@ import zarr
 
 from data_catalog import stac
 from data_catalog.asset_files import CHECKSUMS, read_checksums, unchecked_files_in
-from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.catalogue_records import ROOT, pointer_name, record_name
 from data_catalog.errors import CatalogueError
 from data_catalog.segments import open_pixels
 from data_catalog.stac_items import PARQUET, ZARR
+
+DESCRIBED = {
+    "model_id": "rshash:model",
+    "bits": "rshash:bits",
+    "primary_sensor": "rshash:sensor",
+    "tile_size": "rshash:tile_size",
+}
+"""What a model's description and its item both say."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +87,27 @@ def item_faults(catalogue: Catalogue, collection_id: str, item_id: str) -> list[
     name = record_name(collection_id, item_id)
     try:
         record = catalogue.store.read_json(name)
+        if record is None:
+            return [Fault(name, f"is missing, though {collection_id} lists it")]
+        catalogue.item(collection_id, item_id)
     except CatalogueError as error:
         return [Fault(name, str(error))]
-    if record is None:
-        return [Fault(name, f"is missing, though {collection_id} lists it")]
     faults = [Fault(name, problem) for problem in _dangling(catalogue, name, record)]
-    with catalogue.store.copied(f"{collection_id}/{item_id}") as root:
-        return [*faults, *_file_faults(root, f"{collection_id}/{item_id}", record["assets"])]
+    folder = f"{collection_id}/{item_id}"
+    with catalogue.store.copied(folder) as root:
+        faults += _file_faults(root, folder, record["assets"])
+        if collection_id == MODELS and not faults:
+            faults += [Fault(name, problem) for problem in _model_problems(root / folder, record)]
+    return faults
+
+
+def _model_problems(folder: Path, record: dict[str, Any]) -> Iterator[str]:
+    """Where a model's item says something else of it than its own description."""
+    model = json.loads((folder / record["assets"]["description"]["href"]).read_bytes())
+    for key, field in DESCRIBED.items():
+        if record["properties"].get(field) != model[key]:
+            found = record["properties"].get(field)
+            yield f"says {field} {found!r}, but the model's own description {model[key]!r}"
 
 
 def _file_faults(root: Path, item_folder: str, assets: dict[str, Any]) -> list[Fault]:

@@ -204,3 +204,24 @@ def test_files_that_nothing_points_to_are_orphans_and_no_faults(catalogue: Catal
         "codes-never-published/cut-off-v1",
         ".catalog.json.0a.staged",
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stac_version": 3}, "is no STAC item"),
+        ({"properties": {"rshash:bits": "many"}}, "says rshash:bits 'many'"),
+        ({"properties": {"rshash:sensor": "landsat-c2-l2"}}, "says rshash:sensor"),
+    ],
+)
+def test_a_model_s_item_that_was_edited_is_named(catalogue: Catalogue, change, says: str) -> None:
+    [model] = catalogue.items("models")
+    path = Path(str(model.get_self_href()))
+    record = stac.read_json(path)
+    properties = record["properties"] | change.get("properties", {})
+    stac.write_json(path, record | change | {"properties": properties})
+    [(file, problem)] = found(catalogue).items()
+    assert catalogue.root / file == path and says in problem
+    if "stac_version" in change:
+        with pytest.raises(CatalogueError, match="is no STAC item"):
+            catalogue.items("models")
