@@ -78,7 +78,8 @@ def open_snapshot(catalogue: Catalogue, model_id: str | None = None) -> Snapshot
     codes = open_codes(catalogue, model_id)
     labels, count = _labels(catalogue, codes.model_id)
     pictures = TilePictures(catalogue, codes.sensor)
-    collection = catalogue.collection(collection_of(codes.model_id)).to_dict()
+    published = catalogue.collection(collection_of(codes.model_id))
+    collection = published.to_dict(include_self_link=False, transform_hrefs=False)
     extent = collection["extent"]
     return Snapshot(
         version,

@@ -28,6 +28,7 @@ from data_catalog.models import load_model, publish_model
 from data_catalog.observations import current_observations, read_tiles
 from data_catalog.query import open_codes
 from data_catalog.rollback import roll_back
+from data_catalog.service.snapshots import open_snapshot
 from data_catalog.verification import verify
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -85,8 +86,11 @@ def test_published_here_and_read_on_another_machine(
     assert load_model(there).model_id == model.model_id
     codes = open_codes(there)
     assert len(codes.similar(rows["tile_id"].iloc[0], 1)) == 1
+    assert open_snapshot(there).pictures.picture(rows["tile_id"].iloc[0], 32, "png")
     assert verify(there) == [] and not list(there.root.glob(".copy-*"))
-    record = ApiRecords(there, "https://stac.example.com").item(f"tiles-{S2}", segment_id)
+    sent = ApiRecords(there, "https://stac.example.com")
+    assert sent.collection(f"tiles-{S2}")["id"] == f"tiles-{S2}"
+    record = sent.item(f"tiles-{S2}", segment_id)
     assert record["assets"]["index"]["href"].startswith(f"{address}/tiles-{S2}/{segment_id}/")
 
     collection = collection_of(model.model_id)
