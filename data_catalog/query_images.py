@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import QueryError
-from data_catalog.models import load_model
 from data_catalog.sensors import Sensor, get_sensor
 from rshash.codes import Words
-from rshash.model import Model
+
+if TYPE_CHECKING:
+    from rshash.model import Model
 
 DRIVERS = {
     b"II*\0": "GTiff",
@@ -28,7 +31,8 @@ DRIVERS = {
 
 MODELS_IN_MEMORY = 2
 
-_load_model = lru_cache(MODELS_IN_MEMORY)(load_model)
+PLAUSIBLE_REFLECTANCE = -0.2, 2.0
+"""Of a band's median: beyond it the numbers mean something else."""
 
 
 def code_of_image(catalogue: Catalogue, model_id: str, path: str | Path) -> Words:
@@ -47,10 +51,13 @@ def code_of_image(catalogue: Catalogue, model_id: str, path: str | Path) -> Word
 
     Raises:
         CatalogueError: No such model is published.
-        QueryError: The file is no image, or has another size, number of bands or type.
+        QueryError: The file is no image, has another size, number of bands or type, or holds no
+            plausible reflectance.
     """
+    path = Path(path)
+    driver = image_driver(path)
     model = _load_model(catalogue, model_id)
-    pixels = _read(Path(path), model)
+    pixels = _read(path, driver, model)
     features = model.features(pixels[None])
     if not np.isfinite(features).all():
         raise QueryError(
@@ -60,16 +67,36 @@ def code_of_image(catalogue: Catalogue, model_id: str, path: str | Path) -> Word
     return model.encode_features(features)
 
 
-def _read(path: Path, model: Model) -> NDArray[np.float32]:
-    sensor = get_sensor(model.primary_sensor)
+def image_driver(path: Path) -> str:
+    """The format of an image file, for rasterio.
+
+    Raises:
+        QueryError: There is no such file, or it is of no format that can be read.
+    """
     if not path.is_file():
         raise QueryError(f"There is no image file {path}.")
     with path.open("rb") as file:
         driver = DRIVERS.get(file.read(4))
     if driver is None:
         raise QueryError(f"{path} is no image that can be read: give a GeoTIFF or a 16-bit PNG.")
+    return driver
+
+
+@lru_cache(MODELS_IN_MEMORY)
+def _load_model(catalogue: Catalogue, model_id: str) -> Model:
+    # Here: it imports torch, and what is wrong with a request is to be told before.
+    from data_catalog.models import load_model
+
+    return load_model(catalogue, model_id)
+
+
+def _read(path: Path, driver: str, model: Model) -> NDArray[np.float32]:
+    sensor = get_sensor(model.primary_sensor)
     try:
-        with rasterio.open(path, driver=driver) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            image = rasterio.open(path, driver=driver)
+        with image:
             # Before anything is decoded: a small file may hold a huge image.
             _check(path, image, model, sensor)
             numbers = image.read()
@@ -84,7 +111,21 @@ def _read(path: Path, model: Model) -> NDArray[np.float32]:
     if numbers.dtype.kind != "f":
         pixels = pixels * np.float32(sensor.stored.scale) + np.float32(sensor.stored.offset)
     pixels[unseen] = np.nan
+    if sensor.stored.quantity == "reflectance":
+        _check_reflectance(path, pixels, model)
     return pixels
+
+
+def _check_reflectance(path: Path, pixels: NDArray[np.float32], model: Model) -> None:
+    low, high = PLAUSIBLE_REFLECTANCE
+    for band, numbers in zip(model.bands, pixels, strict=True):
+        seen = numbers[~np.isnan(numbers)]
+        if seen.size and not low <= (median := float(np.median(seen))) <= high:
+            raise QueryError(
+                f"{path} has a median reflectance of {median:g} in band {band}: expected {low:g} "
+                f"to {high:g}. Fractions are reflectance itself (divide by 10,000 what is "
+                "reflectance x 10,000); 16-bit numbers are reflectance x 10,000."
+            )
 
 
 def _check(path: Path, image: rasterio.DatasetReader, model: Model, sensor: Sensor) -> None:

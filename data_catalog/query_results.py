@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.errors import QueryError
+from data_catalog.licences import attribution, source_years
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -44,10 +45,16 @@ def write_result(path: Path, result: gpd.GeoDataFrame, codes: PublishedCodes) ->
     if "query" not in result:
         result = result.copy()
         result.insert(0, "query", result.attrs["query"])
-    about = {"model": codes.model_id, "bits": codes.bits, "metric": "hamming"}
+    about = {
+        "model": codes.model_id,
+        "bits": codes.bits,
+        "metric": "hamming",
+        "version": codes.version,
+        "attribution": attribution(source_years(codes.sensor, result["datetime"])),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, result, {**about, "version": codes.version})
+        write(path, result, about)
     except OSError as error:
         raise QueryError(f"The result cannot be written to {path}: {error}.") from error
 
@@ -80,7 +87,9 @@ def _write_geojson(path: Path, result: gpd.GeoDataFrame, about: dict[str, Any]) 
 def _write_parquet(path: Path, result: gpd.GeoDataFrame, about: dict[str, Any]) -> None:
     from data_catalog.geoparquet import write_geoparquet
 
-    write_geoparquet(path, result, {f"rshash:{key}": str(value) for key, value in about.items()})
+    credit = {"attribution": about.pop("attribution")}
+    ours = {f"rshash:{key}": str(value) for key, value in about.items()}
+    write_geoparquet(path, result, credit | ours)
 
 
 def _write_csv(path: Path, result: gpd.GeoDataFrame, about: dict[str, Any]) -> None:

@@ -43,6 +43,20 @@ class CodeSearch:
         self._tables = tables
         self._allowed = lru_cache(CACHED_FILTERS)(lambda filters: allowed_rows(tables, filters))
 
+    def check_numbers(self, k: int, radius: int | None) -> None:
+        """Checks how many tiles are wanted, and within how many bits.
+
+        Raises:
+            QueryError: One of them is out of range.
+        """
+        if k < 1:
+            raise QueryError(f"A query wants k of at least 1, but found {k}.")
+        if radius is not None and not 0 <= radius <= self.bits:
+            raise QueryError(
+                f"A radius is a number of bits, 0 to {self.bits} for codes of {self.model_id}, but "
+                f"found {radius}."
+            )
+
     def like_tiles(
         self,
         tile_ids: Sequence[str],
@@ -52,7 +66,7 @@ class CodeSearch:
         filters: Filters = NO_FILTERS,
     ) -> Found:
         """As ``PublishedCodes.similar_many``."""
-        _check_numbers(k, radius)
+        self.check_numbers(k, radius)
         tiles = [self.tile(tile_id) for tile_id in tile_ids]
         own = np.array([self.row(tile) for tile in tiles], np.int64)
         excluded = [
@@ -71,7 +85,7 @@ class CodeSearch:
         filters: Filters = NO_FILTERS,
     ) -> Found:
         """As ``PublishedCodes.similar_to_codes``."""
-        _check_numbers(k, radius)
+        self.check_numbers(k, radius)
         width = len(code_columns(self.bits))
         if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != np.uint64:
             raise QueryError(
@@ -98,7 +112,7 @@ class CodeSearch:
         filters: Filters = NO_FILTERS,
     ) -> Found:
         """As ``PublishedCodes.similar_to_examples``."""
-        _check_numbers(k, radius)
+        self.check_numbers(k, radius)
         if not like:
             raise QueryError("More like what? Name at least one tile that results should be like.")
         tiles = [self.tile(tile_id) for tile_id in (*like, *unlike)]
@@ -191,13 +205,6 @@ class CodeSearch:
             keep = own_rows != without if most == 1 else ~np.isin(own_rows, without)
             hits.append(_cut(own_distances[keep], own_rows[keep], k, radius))
         return hits
-
-
-def _check_numbers(k: int, radius: int | None) -> None:
-    if k < 1:
-        raise QueryError(f"A query wants k of at least 1, but found {k}.")
-    if radius is not None and radius < 0:
-        raise QueryError(f"A radius is a number of bits, at least 0, but found {radius}.")
 
 
 def _cut(distances: NDArray[Any], rows: NDArray[np.int64], k: int, radius: int | None) -> Hits:

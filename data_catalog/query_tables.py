@@ -184,7 +184,8 @@ class _TableFile:
             yield
         except (OSError, ValueError, pa.ArrowException) as error:
             raise QueryError(
-                f"The code table {self._path} cannot be read ({error}): run `rshash rehash` again."
+                f"The code table {self._path} cannot be read ({error}): `rshash catalog verify` "
+                "tells what is damaged, `rshash catalog rollback` goes back to a version before."
             ) from error
 
 

@@ -201,8 +201,11 @@ def tile(lon: float, lat: float, /, *, size: int = 1920) -> None:
         lat: Latitude, degrees north.
         size: Tile size, metres.
     """
+    from data_catalog.errors import GridError
     from data_catalog.grid import tile_at
 
+    if not -180.0 <= lon <= 180.0:
+        raise GridError(f"Longitude {lon:g} is outside -180 to 180; it comes before the latitude.")
     print(tile_at(lon, lat, size).id)
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from pydantic import AfterValidator, Field
 
 from data_catalog.areas import parse_area, parse_period
+from data_catalog.errors import QueryError
 from data_catalog.query_results import check_result_path
 from flows.parameters import CatalogParameters
 
@@ -27,6 +28,12 @@ def _checked_period(period: str | None) -> str | None:
 
 def _checked_output(path: Path | None) -> Path | None:
     return None if path is None else check_result_path(path)
+
+
+def _checked_picture(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise QueryError(f"The picture is a PNG, but its file would be {path}: name it *.png.")
+    return path
 
 
 class SimilarParameters(CatalogParameters):
@@ -58,7 +65,10 @@ class SimilarParameters(CatalogParameters):
         10, ge=1, le=10_000, title="Number", description="How many tiles to show at most."
     )
     radius: int | None = Field(
-        None, ge=0, title="Radius (bits)", description="Only tiles whose codes are this near."
+        None,
+        ge=0,
+        title="Radius (bits)",
+        description="Only tiles whose codes differ in no more bits than this.",
     )
     region: Annotated[
         str | None,
@@ -86,7 +96,7 @@ class SimilarParameters(CatalogParameters):
         0.0,
         ge=0.0,
         title="Minimum distance (m)",
-        description="Leave out tiles nearer than this: neighbours look alike and are no discovery.",
+        description="Leave out tiles nearer than so many metres: neighbours look alike.",
     )
     other_blocks: bool = Field(
         False,
@@ -101,8 +111,8 @@ class SimilarParameters(CatalogParameters):
         title="Output",
         description="Also write the result to this file: .json, .geojson, .parquet or .csv.",
     )
-    picture: Path | None = Field(
-        None, title="Picture", description="Also write the tiles as a PNG picture to this file."
+    picture: Annotated[Path | None, AfterValidator(_checked_picture)] = Field(
+        None, title="Picture", description="Also write the tiles as a picture to this file: .png."
     )
 
 

@@ -55,18 +55,24 @@ def similar(
         parameters: What else to be similar to, where to look and how many to show.
     """
     parameters = parameters or SimilarParameters()
+    tile_ids = tuple(dict.fromkeys(tile_ids))
     _check(tile_ids, parameters)
     catalogue = Catalogue.open(parameters.catalog)
     from data_catalog.query import open_codes
 
     codes = open_codes(catalogue, parameters.model)
+    codes.search.check_numbers(parameters.k, parameters.radius)
     found = _find(catalogue, codes, tile_ids, parameters)
-    for one in found.of_each():
-        print_similar(one, codes.bits)
+    named = replace(found, queries=[_example_names(parameters)]) if parameters.like else found
+    for one in named.of_each():
+        if len(one):
+            print_similar(one, codes.bits)
+        else:
+            print(f"No tile passes the filters for {one.queries[0]}: loosen them.")
     if parameters.output:
         from data_catalog.query_results import write_result
 
-        write_result(parameters.output, found.frame(), codes)
+        write_result(parameters.output, named.frame(), codes)
         print(f"Result: {parameters.output}")
     if parameters.picture:
         from data_catalog.pictures import retrieval_sheet
@@ -97,6 +103,20 @@ def _check(tile_ids: tuple[str, ...], parameters: SimilarParameters) -> None:
         raise QueryError("--unlike needs --like: name the tiles that results should be like.")
     if parameters.picture and (len(tile_ids) > 1 or parameters.image):
         raise QueryError("--picture shows the results of one published tile: ask for one.")
+    if parameters.image:
+        if parameters.minimum_distance or parameters.other_blocks:
+            raise QueryError(
+                "--minimum-distance and --other-blocks are measured from a tile, and an image has "
+                "no place: leave them out."
+            )
+        from data_catalog.query_images import image_driver
+
+        image_driver(parameters.image)
+
+
+def _example_names(parameters: SimilarParameters) -> str:
+    unlike = f", less to {' and '.join(parameters.unlike)}" if parameters.unlike else ""
+    return " and ".join(parameters.like) + unlike
 
 
 def _find(

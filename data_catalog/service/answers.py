@@ -78,6 +78,7 @@ class CollectionDescription(BaseModel):
     model_id: str
     bits: int
     sensor: str
+    sensor_title: str = Field(examples=["Sentinel-2 Level-2A"])
     version: str
     tiles: int
     tile_size: int = Field(description="Metres on a side.")

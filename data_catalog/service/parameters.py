@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
+from shapely.geometry.base import BaseGeometry
 
 from data_catalog import grid
 from data_catalog.areas import parse_area, parse_period
@@ -15,6 +17,8 @@ from data_catalog.errors import AreaError, GridError
 from data_catalog.grid import EXAMPLE_ID, parse_tile_id
 from data_catalog.query import PublishedCodes
 from data_catalog.query_filters import Filters
+from data_catalog.sensor_files import nearest
+from data_catalog.service.conditional import Current
 from data_catalog.service.problems import ServiceError
 
 MOST_TILES = 1000
@@ -24,7 +28,6 @@ MOST_EXAMPLES = 20
 TILE_PATTERN = "^UTM[0-9]{2,6}-[0-9]{2}[NS]_[0-9]{4,6}_[0-9]{4,6}$"
 _NUMBER = r"-?[0-9]{1,3}(\.[0-9]{1,15})?"
 BBOX_PATTERN = f"^{_NUMBER}(,{_NUMBER}){{3}}$"
-PERIOD_PATTERN = r"^[0-9.:TZPDW/+-]{3,64}$"
 
 TileId = Annotated[
     str,
@@ -38,20 +41,18 @@ K = Annotated[int, Query(description="How many tiles to find.", ge=1, le=MOST_TI
 Radius = Annotated[int | None, Query(description="Only tiles within so many bits.", ge=0, le=1024)]
 Limit = Annotated[int, Query(description="How many tiles a page has.", ge=1, le=MOST_TILES)]
 Offset = Annotated[int, Query(description="Tiles to pass over.", ge=0, le=MOST_TILES)]
-Bbox = Annotated[
-    str | None,
-    Query(
-        description="`west,south,east,north` in degrees; over the antimeridian west > east.",
-        pattern=BBOX_PATTERN,
-        max_length=100,
-        examples=["8.9,48.4,9.3,48.6"],
-    ),
-]
+BBOX = Query(
+    description="`west,south,east,north` in degrees; over the antimeridian west > east.",
+    # Checked by `bounds`, whose refusal says more than a pattern.
+    json_schema_extra={"pattern": BBOX_PATTERN},
+    max_length=100,
+    examples=["8.9,48.4,9.3,48.6"],
+)
 Period = Annotated[
     str | None,
     Query(
         description="`start/end` of dates or moments, one of which may be `..`; or one day.",
-        pattern=PERIOD_PATTERN,
+        max_length=64,
         examples=["2024-06-01/2024-08-31"],
     ),
 ]
@@ -96,7 +97,7 @@ class Search:
             ServiceError: The bounding box or the period makes no sense.
         """
         return Filters(
-            region=_understood(parse_area, self.bbox) if self.bbox else None,
+            region=_region(self.bbox) if self.bbox else None,
             period=_moments(self.period) if self.period else None,
             minimum_clear=self.minimum_clear,
             minimum_distance_m=self.minimum_distance,
@@ -105,15 +106,25 @@ class Search:
 
 
 async def search(
+    snapshot: Current,
     k: K = 10,
     radius: Radius = None,
-    bbox: Bbox = None,
+    bbox: Annotated[str | None, BBOX] = None,
     period: Period = None,
     minimum_clear: Clear = 0.0,
     minimum_distance: Distance = 0.0,
     outside_block: OutsideBlock = False,
 ) -> Search:
-    """The query parameters of a search."""
+    """The query parameters of a search.
+
+    Raises:
+        ServiceError: The radius is beyond the codes' bits.
+    """
+    bits = snapshot.codes.bits
+    if radius is not None and radius > bits:
+        raise ServiceError(
+            422, f"The codes have {bits} bits: expected a radius of 0 to {bits}, found {radius}."
+        )
     return Search(k, radius, bbox, period, minimum_clear, minimum_distance, outside_block)
 
 
@@ -123,7 +134,7 @@ def bounds(text: str) -> tuple[float, float, float, float]:
     Raises:
         ServiceError: The box is none, or lies outside the grid.
     """
-    _understood(parse_area, text)
+    _region(text)
     west, south, east, north = (float(part) for part in text.split(","))
     return west, south, east, north
 
@@ -139,8 +150,8 @@ def published_tile(codes: PublishedCodes, text: str) -> str:
         # Without the nearest that has one, which takes a second among millions of tiles.
         raise ServiceError(
             404,
-            f"Tile {tile.id} has no published code of {codes.model_id}: /tiles?bbox=… tells which "
-            "tiles of a region have one.",
+            f"Tile {tile.id} has no published code of {codes.model_id}: pick one from the map, or "
+            "from the list of a region's at /tiles?bbox=west,south,east,north.",
         )
     return tile.id
 
@@ -152,6 +163,35 @@ def tile_at(codes: PublishedCodes, lon: float, lat: float) -> str:
         ServiceError: The tile has no code.
     """
     return published_tile(codes, grid.tile_at(lon, lat, codes.tile_size).id)
+
+
+async def known_parameters(request: Request) -> None:
+    """Refuses what no route reads: a misspelt filter would go unnoticed.
+
+    Raises:
+        ServiceError: A query parameter is unknown.
+    """
+    path, method = request.scope["route"].path, request.method.lower()
+    described = request.app.openapi()["paths"][path][method].get("parameters", [])
+    known = [parameter["name"] for parameter in described if parameter["in"] == "query"]
+    for name in request.query_params:
+        if name not in known:
+            raise ServiceError(
+                422,
+                f"There is no parameter {name[:40]!r}{nearest(name[:40], known)}: "
+                f"expected some of {', '.join(known) or 'none'}.",
+            )
+
+
+def _region(text: str) -> BaseGeometry:
+    # Before it is parsed: elsewhere an area may also be the path of a file.
+    if not re.fullmatch(BBOX_PATTERN, text):
+        raise ServiceError(
+            422,
+            f"Area {text!r} is not understood: expected 'west,south,east,north' in degrees, such "
+            "as '8.9,48.4,9.3,48.6'.",
+        )
+    return _understood(parse_area, text)
 
 
 def _moments(text: str) -> tuple[datetime, datetime]:

@@ -21,6 +21,7 @@ from data_catalog.service.parameters import (
     Offset,
     Search,
     TileId,
+    known_parameters,
     published_tile,
     search,
     tile_at,
@@ -29,7 +30,7 @@ from data_catalog.service.problems import ServiceError, documented
 from data_catalog.service.snapshots import Snapshot
 from data_catalog.service.uploads import MEDIA_TYPES, receive_image
 
-router = APIRouter(tags=["Similar tiles"])
+router = APIRouter(tags=["Similar tiles"], dependencies=[Depends(known_parameters)])
 Wanted = Annotated[Search, Depends(search)]
 PAGE = 100
 

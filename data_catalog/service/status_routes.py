@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from data_catalog.sensors import get_sensor
 from data_catalog.service.answers import CollectionDescription
 from data_catalog.service.conditional import Current, answer, unchanged
 from data_catalog.service.problems import documented
@@ -27,6 +28,7 @@ async def codes(request: Request, snapshot: Current) -> Response:
         "model_id": codes.model_id,
         "bits": codes.bits,
         "sensor": codes.sensor,
+        "sensor_title": get_sensor(codes.sensor).title,
         "version": snapshot.version,
         "tiles": len(codes),
         "tile_size": codes.tile_size,

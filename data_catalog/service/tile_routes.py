@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Literal
 
 from cachetools import LRUCache
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from data_catalog.service.answers import (
@@ -16,7 +16,13 @@ from data_catalog.service.answers import (
     tile_description,
 )
 from data_catalog.service.conditional import Current, answer, unchanged
-from data_catalog.service.parameters import BBOX_PATTERN, TileId, bounds, published_tile
+from data_catalog.service.parameters import (
+    BBOX,
+    TileId,
+    bounds,
+    known_parameters,
+    published_tile,
+)
 from data_catalog.service.pictures import FORMATS
 from data_catalog.service.problems import documented
 
@@ -24,7 +30,7 @@ GEOJSON = "application/geo+json"
 MOST_FEATURES = 20_000
 FOREVER = "public, max-age=31536000, immutable"
 
-router = APIRouter(tags=["Tiles"])
+router = APIRouter(tags=["Tiles"], dependencies=[Depends(known_parameters)])
 
 
 @router.get(
@@ -38,15 +44,7 @@ router = APIRouter(tags=["Tiles"])
 async def tiles(
     request: Request,
     snapshot: Current,
-    bbox: Annotated[
-        str,
-        Query(
-            description="`west,south,east,north` in degrees; over the antimeridian west > east.",
-            pattern=BBOX_PATTERN,
-            max_length=100,
-            examples=["8.9,48.4,9.3,48.6"],
-        ),
-    ],
+    bbox: Annotated[str, BBOX],
     limit: Annotated[
         int,
         Query(

@@ -1,7 +1,7 @@
 // The page: a map of the tiles, a search, and what it found. All of it follows from one state.
 
 /* global L */
-import { distanceColour, labelColour } from "./colours.js";
+import { distanceColour, labelColour, NEAR_TO_FAR_GRADIENT } from "./colours.js";
 import { readControls, showControls, withoutFilters } from "./controls.js";
 import { element, showQuery, showResults } from "./results.js";
 import * as service from "./service.js";
@@ -9,6 +9,7 @@ import { filtersOf, readState, writeState } from "./state.js";
 import { TileLayer } from "./tile_layer.js";
 
 const MOST_TILES = 5000;
+const PLACE = /^(-?[\d.]+)\s*[,\s]\s*(-?[\d.]+)$/; // lon, lat
 const by = (id) => document.getElementById(id);
 const colours = getComputedStyle(document.documentElement);
 
@@ -24,9 +25,15 @@ let layer;
 
 function bounds() {
   const box = map.getBounds();
-  const west = Math.max(-180, Math.min(180, box.getWest()));
-  const east = Math.max(-180, Math.min(180, box.getEast()));
-  return [west, Math.max(-80, box.getSouth()), east, Math.min(84, box.getNorth())];
+  const [south, north] = [Math.max(-80, box.getSouth()), Math.min(84, box.getNorth())];
+  if (box.getEast() - box.getWest() >= 360) return [-180, south, 180, north];
+  return [box.getSouthWest().wrap().lng, south, box.getNorthEast().wrap().lng, north];
+}
+
+function showAll() {
+  const [west, south, east, north] = codes.bbox;
+  const beyond = east < west ? 360 : 0;
+  map.fitBounds([[south, west], [north, east + beyond]], { padding: [12, 48], animate: false });
 }
 
 function say(text, isProblem = false) {
@@ -52,12 +59,13 @@ async function loadTiles() {
   loading?.abort();
   loading = new AbortController();
   const box = bounds();
-  if (!(box[0] < box[2] && box[1] < box[3])) return;
+  if (box[1] >= box[3]) return;
   const tiles = await service.tilesWithin(box, MOST_TILES, loading.signal);
   const part = tiles.features.length < tiles.total;
-  by("map-note").hidden = !part;
-  by("map-note").textContent =
-    `${tiles.features.length.toLocaleString("en")} of ${tiles.total.toLocaleString("en")} tiles: zoom in for all`;
+  by("map-note").hidden = !part && tiles.total > 0;
+  by("map-note").textContent = part
+    ? `${tiles.features.length.toLocaleString("en")} of ${tiles.total.toLocaleString("en")} tiles: zoom in for all`
+    : "No tiles here";
   if (part) layer.clear();
   layer.add(tiles.features.map(({ id, geometry, properties }) =>
     ({ id, corners: geometry.coordinates[0].slice(0, 4), ...properties })));
@@ -73,15 +81,18 @@ function addFound() {
   })));
 }
 
+// From 0 to half the bits, where codes have nothing in common: the same in every search.
+const colourOfDistance = (distance) => distanceColour(distance / (codes.bits / 2));
+
 function recolour() {
   const distances = new Map((found?.results ?? []).map((tile) => [tile.tile_id, tile.distance]));
-  const farthest = Math.max(1, ...distances.values());
+  by("distance-legend").hidden = state.colour !== "distance";
   layer.colourOf = {
     pictures: null,
     labels: (tile) => labelColour(tile.label),
     distance: (tile) => (tile.id === found?.tile.tile_id
       ? colours.getPropertyValue("--query")
-      : distances.has(tile.id) ? distanceColour(distances.get(tile.id) / farthest) : "#8885"),
+      : distances.has(tile.id) ? colourOfDistance(distances.get(tile.id)) : "#8885"),
   }[state.colour];
   outline(null);
 }
@@ -89,7 +100,10 @@ function recolour() {
 function outline(pointed) {
   layer.outlines = found
     ? [
-      { tileIds: found.results.map((tile) => tile.tile_id), colour: "#fff", width: 2, halo: "#000b" },
+      ...found.results.map((tile) => ({
+        tileIds: [tile.tile_id], width: 2, halo: "#000b",
+        colour: state.colour === "distance" ? colourOfDistance(tile.distance) : "#fff",
+      })),
       { tileIds: [found.tile.tile_id], colour: colours.getPropertyValue("--query"), width: 4, halo: "#fff" },
       { tileIds: pointed ? [pointed] : [], colour: "#ffd84d", width: 4, halo: "#000" },
     ]
@@ -97,36 +111,62 @@ function outline(pointed) {
   layer.redraw();
 }
 
+function showNothing(text, isProblem) {
+  found = null;
+  by("query").hidden = true;
+  by("results").replaceChildren();
+  say(text, isProblem);
+  recolour();
+}
+
+function show(tile, answer) {
+  found = { ...answer, tile };
+  showQuery(by("query"), tile, state, answer.version, actions);
+  showResults(by("results"), answer, state, actions);
+  const count = answer.results.length;
+  say(count
+    ? `${count} of ${codes.tiles.toLocaleString("en")} tiles, nearest first, of ${answer.bits} bits`
+    : "No tile passes the filters: loosen them.");
+  addFound();
+  recolour();
+}
+
 async function search() {
   searching?.abort();
   if (!state.tile) {
-    found = null;
-    by("query").hidden = true;
-    by("results").replaceChildren();
-    say("Click a tile on the map, or type its ID.");
-    recolour();
+    showNothing("Click a tile on the map, or type its ID or a place.", false);
     return;
   }
   searching = new AbortController();
   const { signal } = searching;
-  const filters = filtersOf(state, bounds());
   by("results").setAttribute("aria-busy", "true");
   try {
-    const [tile, answer] = await Promise.all([
-      service.describeTile(state.tile, signal),
-      service.similarTiles(state, filters, signal),
-    ]);
-    found = { ...answer, tile };
-    showQuery(by("query"), tile, state, answer.version, actions);
-    showResults(by("results"), answer, state, actions);
-    const count = answer.results.length;
-    say(count
-      ? `${count} of ${codes.tiles.toLocaleString("en")} tiles, nearest first, of ${answer.bits} bits`
-      : "No tile passes the filters: loosen them.");
-    addFound();
-    recolour();
+    const tile = await service.describeTile(state.tile, signal);
+    show(tile, await service.similarTiles(state, filtersOf(state, bounds()), signal));
+  } catch (error) {
+    if (error instanceof service.Problem) showNothing(error.message, true);
+    else throw error;
   } finally {
-    by("results").removeAttribute("aria-busy");
+    if (!signal.aborted) by("results").removeAttribute("aria-busy");
+  }
+}
+
+// What was typed: a tile ID in any case, or a place.
+async function askTyped(typed) {
+  const place = PLACE.exec(typed);
+  searching?.abort();
+  searching = new AbortController();
+  const { signal } = searching;
+  try {
+    const tileId = place
+      ? await service.tileAt(place[1], place[2], signal)
+      : (await service.describeTile(typed.toUpperCase(), signal)).tile_id;
+    actions.ask(tileId);
+  } catch (error) {
+    if (!error.status) throw error;
+    state = { ...state, tile: "", like: [], unlike: [] };
+    remember(true);
+    showNothing(error.message, true);
   }
 }
 
@@ -147,7 +187,8 @@ const actions = {
   point: (tileId) => outline(tileId),
   zoom() {
     const { lat, lon } = found.tile;
-    const places = found.results.map((tile) => [tile.lat, tile.lon]);
+    const turns = (other) => 360 * Math.round((lon - other) / 360);
+    const places = found.results.map((tile) => [tile.lat, tile.lon + turns(tile.lon)]);
     map.fitBounds(L.latLngBounds([[lat, lon], ...places]), { padding: [60, 60], maxZoom: 13 });
   },
   async copyLink() {
@@ -164,8 +205,9 @@ function listen() {
   by("search").onsubmit = (event) => {
     event.preventDefault();
     const typed = by("tile-id").value.trim();
-    if (typed) actions.ask(typed);
+    if (typed) attempt(askTyped(typed));
   };
+  by("all-tiles").onclick = showAll;
   let later;
   by("search").oninput = (event) => {
     if (event.target.id === "tile-id") return;
@@ -204,7 +246,7 @@ function listen() {
     by("map").title = tile ? `${tile.id} · ${tile.datetime.slice(0, 10)}${label}` : "";
   });
   map.on("moveend", () => {
-    const { lat, lng } = map.getCenter();
+    const { lat, lng } = map.getCenter().wrap();
     state = { ...state, map: [lat.toFixed(5), lng.toFixed(5), map.getZoom()] };
     remember(false);
     attempt(loadTiles());
@@ -220,21 +262,23 @@ function listen() {
 async function start() {
   codes = await service.describe();
   const days = codes.period.map((moment) => moment.slice(0, 10)).join(" to ");
-  by("about").textContent = `${codes.tiles.toLocaleString("en")} tiles of ${codes.sensor}, ${days}`;
+  by("about").textContent = `${codes.tiles.toLocaleString("en")} tiles of ${codes.sensor_title}, ${days}`;
   by("credit").replaceChildren(
     `${codes.attribution}. Codes of ${codes.bits} bits by ${codes.model_id}. `,
     element("a", { href: "openapi.json", textContent: "Interface" }), ".",
   );
   document.querySelector("input[value=labels]").disabled = !codes.labels;
-  const [west, south, east, north] = codes.bbox;
+  by("farthest").textContent = `${codes.bits / 2} bits and more`;
+  by("distance-legend").querySelector(".scale").style.background = NEAR_TO_FAR_GRADIENT;
   if (state.map) map.setView(state.map.slice(0, 2), state.map[2]);
-  else map.fitBounds([[south, west], [north, east]], { padding: [12, 12] });
+  else showAll();
   layer = new TileLayer(map);
   layer.version = codes.version;
   showControls(state);
   listen();
   await Promise.all([loadTiles(), search()]);
-  document.body.dataset.ready = "";
 }
 
-attempt(start());
+attempt(start()).finally(() => {
+  document.body.dataset.ready = "";
+});

@@ -1,6 +1,11 @@
 // Requests to the service. Addresses are relative, so that it may live under any path of a proxy.
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status; // 0: no answer
+  }
+}
 
 async function fetchJson(address, signal) {
   let response;
@@ -11,7 +16,9 @@ async function fetchJson(address, signal) {
     throw new Problem("The service does not answer. Is it running, and are you online?");
   }
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(body.detail ?? `The service answered ${response.status}.`);
+  if (!response.ok) {
+    throw new Problem(body.detail ?? `The service answered ${response.status}.`, response.status);
+  }
   return body;
 }
 
@@ -19,6 +26,11 @@ export const describe = () => fetchJson("codes");
 
 export const describeTile = (tileId, signal) =>
   fetchJson(`tiles/${encodeURIComponent(tileId)}`, signal);
+
+export async function tileAt(lon, lat, signal) {
+  const { query } = await fetchJson(`similar?lon=${lon}&lat=${lat}&k=1`, signal);
+  return query.tile_id;
+}
 
 export function tilesWithin(bounds, limit, signal) {
   const bbox = bounds.map((degrees) => degrees.toFixed(6)).join(",");

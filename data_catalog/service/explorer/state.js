@@ -7,20 +7,25 @@ const DEFAULTS = {
   colour: "pictures", like: [], unlike: [], map: null,
 };
 
+const VIEW_LIMITS = [[-85, 85], [-180, 180], [1, 17]]; // latitude, longitude, zoom
 const DAY = /^\d{4}-\d\d-\d\d$/;
 const TILE = /^[\w-]{1,40}$/;
 const whole = (text, low, high, otherwise) => {
   const number = Math.round(Number(text));
   return text !== null && Number.isFinite(number) ? Math.min(high, Math.max(low, number)) : otherwise;
 };
+const view = (text) => {
+  const numbers = (text ?? "").split(",").map(Number);
+  if (numbers.length !== 3 || !numbers.every(Number.isFinite)) return null;
+  return VIEW_LIMITS.map(([low, high], i) => Math.min(high, Math.max(low, numbers[i])));
+};
 const day = (text) => (DAY.test(text ?? "") ? text : "");
-const tiles = (text) => (text ?? "").split(" ").filter((part) => TILE.test(part)).slice(0, 9);
+const tiles = (text) => (text ?? "").toUpperCase().split(" ").filter((part) => TILE.test(part)).slice(0, 9);
 
 export function readState(address) {
   const given = new URLSearchParams(address);
-  const view = (given.get("map") ?? "").split(",").map(Number);
   return {
-    tile: TILE.test(given.get("tile") ?? "") ? given.get("tile") : "",
+    tile: tiles(given.get("tile"))[0] ?? "",
     k: whole(given.get("k"), 1, 100, DEFAULTS.k),
     away: whole(given.get("away"), 0, DISTANCES.length - 1, 0),
     from: day(given.get("from")),
@@ -31,7 +36,7 @@ export function readState(address) {
     colour: ["labels", "distance"].find((name) => name === given.get("colour")) ?? "pictures",
     like: tiles(given.get("like")),
     unlike: tiles(given.get("unlike")),
-    map: view.length === 3 && view.every(Number.isFinite) ? view : null,
+    map: view(given.get("map")),
   };
 }
 

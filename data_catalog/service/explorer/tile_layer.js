@@ -6,8 +6,9 @@ import { Pictures } from "./pictures.js";
 import { pictureAddress } from "./service.js";
 
 const MARGIN = 0.2; // of the map's size, drawn beyond its edges
-const SMALLEST_PICTURE = 14; // pixels on screen; smaller tiles are squares of one colour
+const SMALLEST_PICTURE = 5; // pixels on screen; smaller tiles are squares of one colour
 const MOST_PICTURES = 600;
+const WORLD = 256; // its width at zoom 0
 const SIZES = [32, 64, 128, 256];
 
 export class TileLayer {
@@ -49,7 +50,9 @@ export class TileLayer {
 
   at(latLng) {
     const { x, y } = this.map.project(latLng, 0);
-    for (const tile of this.#tiles.values()) if (holds(tile.points, x, y)) return tile;
+    for (const tile of this.#tiles.values()) {
+      if (holds(tile.points, x - turnsTo(tile, x), y)) return tile;
+    }
     return null;
   }
 
@@ -73,7 +76,12 @@ export class TileLayer {
     canvas.width = Math.round(size.x * ratio);
     canvas.height = Math.round(size.y * ratio);
     const scale = map.getZoomScale(zoom, 0);
-    const place = ({ x, y }) => [(x * scale - corner.x) * ratio, (y * scale - corner.y) * ratio];
+    const middle = map.project(map.getCenter(), 0).x;
+    const place = (tile) => {
+      const turns = turnsTo(tile, middle);
+      return tile.points.map(({ x, y }) =>
+        [((x + turns) * scale - corner.x) * ratio, (y * scale - corner.y) * ratio]);
+    };
 
     const context = canvas.getContext("2d");
     const shown = this.#shown(place, canvas);
@@ -85,7 +93,7 @@ export class TileLayer {
   #shown(place, canvas) {
     const shown = [];
     for (const tile of this.#tiles.values()) {
-      const corners = tile.points.map(place);
+      const corners = place(tile);
       const xs = corners.map(([x]) => x);
       const ys = corners.map(([, y]) => y);
       const inside = Math.max(...xs) > 0 && Math.max(...ys) > 0
@@ -125,12 +133,17 @@ export class TileLayer {
       for (const tileId of tileIds) {
         const tile = this.#tiles.get(tileId);
         if (!tile) continue;
-        const corners = atLeast(tile.points.map(place), 9 * ratio);
+        const corners = atLeast(place(tile), 9 * ratio);
         trace(context, corners);
         context.stroke();
       }
     }
   }
+}
+
+// How far to move a tile, in whole turns of the globe, to have it nearest to a place on the map.
+function turnsTo({ points }, x) {
+  return WORLD * Math.round((x - points[0].x) / WORLD);
 }
 
 // A found tile is to be seen from afar too.
