@@ -179,7 +179,7 @@ async def known_parameters(request: Request) -> None:
             raise ServiceError(
                 422,
                 f"There is no parameter {name[:40]!r}{nearest(name[:40], known)}: "
-                f"expected some of {', '.join(known) or 'none'}.",
+                f"expected {', '.join(known) or 'none'}.",
             )
 
 

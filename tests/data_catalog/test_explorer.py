@@ -5,10 +5,16 @@ import shutil
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from served_world import PLACES
+from published_world import SENSOR, index, make_model, publish_segment, random_codes
+from served_world import PLACES, served
 
+from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import code_rows, publish_code_tables
+from data_catalog.grid import tile_at
+from data_catalog.models import publish_model
 from data_catalog.query import open_codes
 from data_catalog.query_filters import Filters
+from data_catalog.sensors import get_sensor
 
 TILE = PLACES[11].id
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 375, "height": 740}
@@ -201,16 +207,103 @@ def test_a_phone_shows_all_of_it_in_its_width(open_page, world):
     expect(page.locator("#query h2")).to_have_text(expected(world)[1])
 
 
-def test_a_tile_that_has_no_code_is_explained(browser, address):
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 740, "height": 375}])
+def test_the_first_view_on_a_phone_shows_pictures(open_page, viewport):
+    page = open_page("", viewport, has_touch=True, is_mobile=True)
+    canvas = page.locator("#map canvas")
+    expect(canvas).to_have_attribute("data-tiles", str(len(PLACES)))
+    expect(canvas).to_have_attribute("data-pictures", str(len(PLACES)))
+
+
+def test_tiles_of_a_few_pixels_are_pictures_too(open_page):
+    page = open_page(f"?{centred_on(PLACES[11])[:-2]}8.25")
+    canvas = page.locator("#map canvas")
+    expect(canvas).to_have_attribute("data-pictures", str(len(PLACES)))
+    assert colour_at(page, *middle(page))[:3] != [0x7F, 0x8A, 0x80]
+    page = open_page(f"?{centred_on(PLACES[11])[:-2]}5")
+    expect(page.locator("#map canvas")).to_have_attribute("data-pictures", "0")
+
+
+def test_a_tile_that_has_no_code_is_explained_and_what_was_found_before_is_gone(browser, address):
     page = browser.new_page()
-    page.goto(address)
+    page.goto(f"{address}/?tile={TILE}")
+    expect(page.locator("#results li")).to_have_count(12)
     page.locator("#tile-id").fill("UTM1920-32N_0001_0001")
-    page.get_by_role("button", name="Find").click()
+    page.get_by_role("button", name="Find", exact=True).click()
     expect(page.locator("#status")).to_contain_text("has no published code")
+    expect(page.locator("#results li")).to_have_count(0)
+    expect(page.locator("#query")).to_be_hidden()
+    assert "tile=" not in page.url
     page.locator("#tile-id").fill("Paris")
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text("malformed")
+    page.go_back()
+    page.go_back()
+    expect(page.locator("#query h2")).to_have_text(TILE)
+    page.goto(f"{address}/?tile=zzz")
+    page.wait_for_selector("body[data-ready]")
+    expect(page.locator("#status")).to_contain_text("malformed")
     page.close()
+
+
+def test_a_tile_is_found_by_its_place_or_in_lower_case(open_page):
+    lon, lat = PLACES[11].centre
+    for typed in (TILE.lower(), f"{lon:.5f}, {lat:.5f}"):
+        page = open_page()
+        page.locator("#tile-id").fill(typed)
+        page.keyboard.press("Enter")
+        expect(page.locator("#query h2")).to_have_text(TILE)
+        expect(page.locator("#results li")).to_have_count(12)
+        assert f"tile={TILE}" in page.url
+
+
+def test_who_is_lost_comes_back_to_all_tiles(open_page):
+    page = open_page("?map=1000,2000,99")
+    canvas = page.locator("#map canvas")
+    expect(page.locator("#map-note")).to_have_text("No tiles here")
+    page.get_by_role("button", name="All tiles").click()
+    expect(canvas).to_have_attribute("data-tiles", str(len(PLACES)))
+    expect(page.locator("#map-note")).to_be_hidden()
+    expect(page.locator("#about")).to_contain_text(get_sensor(SENSOR).title)
+
+
+def test_a_distance_has_the_same_colour_in_every_search(open_page, world):
+    # Four tiles have the tile's own code: the fifth is the first at another distance.
+    [fifth] = [tile for tile in PLACES if tile.id == expected(world, 5)[4]]
+    colours = set()
+    for k in (5, 39):
+        page = open_page(f"?tile={TILE}&k={k}&colour=distance&{centred_on(fifth)}")
+        expect(page.locator("#distance-legend")).to_contain_text("32 bits and more")
+        colours.add(tuple(colour_at(page, *middle(page))))
+    assert len(colours) == 1
+
+
+def test_the_map_goes_on_over_the_antimeridian(browser, tmp_path):
+    lons = (179.90, 179.93, 179.96, -179.96, -179.93, -179.90)
+    places = [tile_at(lon, 48.0) for lon in lons]
+    catalogue, model = Catalogue.create(tmp_path / "catalogue"), make_model()
+    publish_segment(catalogue, "segment-1", index(places[:3]))
+    publish_model(catalogue, model)
+    rows = code_rows(index(places), random_codes(len(places), seed=1))
+    publish_code_tables(catalogue, model, rows)
+    with served(catalogue) as address:
+        page = browser.new_page(viewport=DESKTOP)
+        for centre in (180, -180):
+            page.goto(f"{address}/?tile={places[0].id}&shown&map=48,{centre},11")
+            expect(page.locator("#map canvas")).to_have_attribute("data-tiles", "6")
+            expect(page.locator("#results li")).to_have_count(5)
+            x, y = middle(page)
+            per_degree = 256 * 2**11 / 360
+            for side in (-1, 1):
+                place = places[2 if side < 0 else 3]
+                away = (180 - abs(place.centre[0])) * per_degree
+                page.mouse.click(x + side * away, y)
+                expect(page.locator("#query h2")).to_have_text(place.id)
+        page.locator("#tile-id").fill("179.9, 48")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Show on map").click()
+        expect(page.locator("#map canvas")).to_have_attribute("data-tiles", "6")
+        page.close()
 
 
 def test_all_controls_have_names(open_page):

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.errors import QueryError
 from data_catalog.models import publish_model
 from data_catalog.query_images import code_of_image
+
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
 SIDE = SIZE // 10
 NUMBERS = np.random.default_rng(3).integers(1, 4000, (len(BANDS), SIDE, SIDE), np.uint16)
@@ -31,7 +34,6 @@ def write(path: Path, numbers: np.ndarray, driver: str = "GTiff", **options) -> 
     return path
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_an_image_has_the_code_of_its_reflectance(world, tmp_path):
     catalogue, model = world
     numbers = NUMBERS.copy()
@@ -44,10 +46,11 @@ def test_an_image_has_the_code_of_its_reflectance(world, tmp_path):
         write(tmp_path / "b.tif", reflectance),
         write(tmp_path / "c.tif", np.nan_to_num(reflectance, nan=-1.0), nodata=-1),
     ):
-        assert code_of_image(catalogue, model.model_id, path).tolist() == expected
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert code_of_image(catalogue, model.model_id, path).tolist() == expected
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [
@@ -55,6 +58,10 @@ def test_an_image_has_the_code_of_its_reflectance(world, tmp_path):
         (NUMBERS[:2], "2 bands.*blue, green, red, in this order"),
         (NUMBERS.astype(np.uint8), "uint8.*reflectance"),
         (np.zeros_like(NUMBERS), "without any observed pixel"),
+        (NUMBERS.astype(np.float32), "band blue.*divide by 10,000"),
+        (np.full_like(NUMBERS, 65535), "6.5535 in band blue: expected -0.2 to 2"),
+        (NUMBERS.astype(np.int16) - 9000, "median reflectance of -0.*expected -0.2"),
+        (np.full(NUMBERS.shape, np.inf, np.float32), "median reflectance of inf"),
     ],
 )
 def test_other_images_are_refused_with_what_is_wrong(world, tmp_path, numbers, says):
@@ -63,7 +70,6 @@ def test_other_images_are_refused_with_what_is_wrong(world, tmp_path, numbers, s
         code_of_image(catalogue, model.model_id, write(tmp_path / "image.tif", numbers))
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_what_is_no_image_is_refused(world, tmp_path):
     catalogue, model = world
     path = tmp_path / "image.tif"
@@ -82,7 +88,6 @@ def test_what_is_no_image_is_refused(world, tmp_path):
         code_of_image(catalogue, model.model_id, path)
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_a_truncated_image_is_refused(world, tmp_path):
     catalogue, model = world
     path = write(tmp_path / "image.tif", NUMBERS)

@@ -98,10 +98,32 @@ def test_the_page_s_folder_is_not_left(client, path):
         "period=2024-13-01",
         "period=2024-02-01/2024-01-01",
         "period=../..",
+        "radius=65",
     ],
 )
 def test_numbers_and_texts_out_of_range_are_refused(client, query):
     check_problem(client.get(f"/tiles/{TILE}/similar?{query}"), 422)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        (f"/tiles/{TILE}/similar?kk=3", "did you mean k?"),
+        (f"/similar?like={TILE}&minimum_distance_m=5000", "did you mean minimum_distance"),
+        ("/tiles?bbox=8,47,10,49&limits=3", "did you mean limit?"),
+        (f"/tiles/{TILE}?size=3", "There is no parameter 'size': expected none"),
+    ],
+)
+def test_parameters_that_nothing_reads_are_refused_with_the_one_meant(client, path, meant):
+    assert meant in check_problem(client.get(path), 422)
+
+
+def test_texts_that_are_not_understood_are_answered_in_sentences(client):
+    def refusal(query):
+        return check_problem(client.get(f"/tiles/{TILE}/similar?{query}"), 422)
+
+    assert "expected 'west,south,east,north' in degrees" in refusal("bbox=9,48")
+    assert "expected '2024-06-01/2024-08-31', a day" in refusal("period=summer")
 
 
 def test_addresses_without_end_are_refused(client):

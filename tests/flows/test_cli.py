@@ -54,6 +54,7 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
     ("arguments", "says"),
     [
         (["tile", "9", "88"], "84° N"),
+        (["tile", "181", "10"], "Longitude 181 is outside -180 to 180"),
         (["ingest", "--area", "9,88,10,89"], "84"),
         (["ingest", "--area", "9,48,9.1,48.1", "--sensors", "sentinel-2"], "sentinel-2-l2a"),
         (["nightly", "--area", "9,48,9.1,48.1", "--bits", "63"], "63"),

@@ -77,6 +77,7 @@ def test_filters_narrow_the_answer(similar, tmp_path):
     assert found("--region", str(region)) == [IDS[9]]
     assert found("--period", "2024-06") == everything
     assert found("--period", "../2024-05-31") == []
+    assert "No tile passes the filters" in similar(IDS[0], "--period", "../2024-05-31")[1]
     assert found("--minimum-clear", "0.95") == []
     assert set(found("--other-blocks")) == set(IDS[8 * (8 - 2888 % 8) :]) - {IDS[0]}
     assert IDS[1] not in found("--minimum-distance", "2000")
@@ -105,14 +106,23 @@ def test_several_tiles_are_answered_as_a_batch_in_every_format(catalogue, simila
     assert gpd.read_file(tmp_path / "result.geojson").geometry.iloc[0].is_valid
     metadata = pq.read_schema(tmp_path / "result.parquet").metadata
     assert metadata[b"rshash:bits"] == b"64"
+    credit = "Contains modified Copernicus Sentinel data [2024]"
+    assert metadata[b"attribution"].decode() == credit
+    assert listed["attribution"] == credit
+    assert json.loads((tmp_path / "result.geojson").read_text())["attribution"] == credit
+
+
+def test_a_tile_named_twice_is_answered_once(similar):
+    assert similar(IDS[0], IDS[0]) == similar(IDS[0])
 
 
 def test_more_like_these_less_like_those(catalogue, similar, tmp_path):
     path = tmp_path / "found.csv"
-    status, _ = similar(
+    status, shown = similar(
         "--like", IDS[0], IDS[1], "--unlike", IDS[2], "-k", "4", "--output", str(path)
     )
     assert status == 0
+    assert f"Most similar to {IDS[0]} and {IDS[1]}, less to {IDS[2]}" in shown
     expected = open_codes(catalogue).similar_to_examples(IDS[:2], IDS[2:3], 4)
     assert pd.read_csv(path)["tile_id"].tolist() == expected["tile_id"].tolist()
 
@@ -152,7 +162,10 @@ def test_an_image_is_a_query(similar, tmp_path):
         ([IDS[0], "--radius", "-1"], "--radius"),
         ([IDS[0], "--model", "mrhash-1"], "'mrhash-1' is not published"),
         (["--image", "none.tif"], "no image file none.tif"),
-        (["--image", "none.tif", "--other-blocks"], "none.tif"),
+        (["--image", "none.tif", "--other-blocks"], "an image has no place"),
+        ([IDS[0], "--picture", "a.jpg"], "name it *.png"),
+        ([IDS[0], "--output", "a.json", "--picture", "a.json"], "name it *.png"),
+        ([IDS[0], "--radius", "65"], "0 to 64"),
         (["UTM960-32N_0352_5776"], "--size 1920"),
         (["--like", "nonsense"], "'nonsense' is malformed"),
     ],
@@ -183,3 +196,20 @@ finally:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "Most similar to" in done.stdout, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_is_no_image_is_refused_before_torch_is_imported(catalogue, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not pixels")
+    script = f"""
+import sys
+from flows.cli import main
+sys.argv = ["rshash", "similar", "--image", {str(path)!r}, "--catalog", {str(catalogue.root)!r}]
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (2, "False"), done.stderr
+    assert "no image that can be read" in done.stderr

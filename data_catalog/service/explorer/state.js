@@ -7,7 +7,7 @@ const DEFAULTS = {
   colour: "pictures", like: [], unlike: [], map: null,
 };
 
-const VIEW_LIMITS = [[-85, 85], [-180, 180], [1, 17]]; // latitude, longitude, zoom
+const VIEW_LIMITS = [[-80, 84], [-180, 180], [1, 17]]; // latitude, longitude, zoom
 const DAY = /^\d{4}-\d\d-\d\d$/;
 const TILE = /^[\w-]{1,40}$/;
 const whole = (text, low, high, otherwise) => {
