@@ -239,7 +239,8 @@ def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCo
 
     Raises:
         CatalogueError: No such model is published.
-        QueryError: The model has no published codes, or a table of them cannot be read.
+        QueryError: The model has no published codes, there are codes of another model among them,
+            or a table of them cannot be read.
     """
     chosen = catalogue.model_id(model_id)
     if model_id is None:
@@ -254,6 +255,13 @@ def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCo
             f"No codes of model {chosen} are published in {catalogue.store}: "
             "make them with `rshash rehash`."
         )
+    for item in items:
+        if item.properties["rshash:model"] != chosen:
+            raise QueryError(
+                f"Codes of two models cannot be compared: {item.id} holds codes of "
+                f"{item.properties['rshash:model']}, but lies among those of {chosen}. "
+                "See `rshash catalog verify`."
+            )
     properties = items[0].properties
     version = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()[:16]
     tables = CodeTables([catalogue.asset_path(item, "embeddings") for item in items])
