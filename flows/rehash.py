@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, pause_flow_run, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import FlowPauseTimeout
+from prefect.futures import as_completed
 from prefect.input import RunInput
+from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from data_catalog.catalogue import Catalogue
@@ -17,7 +20,13 @@ from data_catalog.code_tables import (
     stale_observations,
     with_learned_codes,
 )
-from data_catalog.encoding import encode_observations
+from data_catalog.encoding_parts import (
+    EncodingPlan,
+    discard,
+    encode_batch,
+    encoded_rows,
+    plan_encoding,
+)
 from data_catalog.models import learned_codes, load_model
 from data_catalog.observations import current_observations
 from data_catalog.quality_gate import assess, drop_kept_back, keep_back, publish_kept_back
@@ -28,6 +37,9 @@ from flows.parameters import RehashFlowParameters
 from flows.progress import Progress
 from rshash.errors import QualityError
 from rshash.quality import Measure, Thresholds, failures
+
+WORKERS = 2
+"""Batches that are encoded at once: one is read while the other has the processors."""
 
 SECONDS_TO_DECIDE = 24 * 3600
 SECONDS_BETWEEN_LOOKS = 10
@@ -45,29 +57,47 @@ class Decision(RunInput):
 
 
 @task(cache_policy=NO_CACHE)
-def encode(
-    catalog: str, model_id: str | None, thresholds: Thresholds
+def find_stale(catalog: str, model_id: str | None) -> Path:
+    """Finds the tiles whose codes are not of their current observations; saves them in batches."""
+    catalogue = Catalogue.open(catalog)
+    model = load_model(catalogue, model_id)
+    about = model.primary_sensor, model.tile_size, model.extractor.bands
+    tell_of_passed_over(catalogue, *about)
+    observations = stale_observations(
+        catalogue, model.model_id, current_observations(catalogue, *about)
+    )
+    return plan_encoding(catalogue, model.model_id, observations).path
+
+
+@task(task_run_name="encode batch {number}", cache_policy=NO_CACHE)
+def encode(plan_path: Path, number: int) -> int:
+    """Encodes a batch of tiles into a file; returns their number."""
+    return encode_batch(plan_path, number)
+
+
+@task(cache_policy=NO_CACHE)
+def publish(
+    plan_path: Path, thresholds: Thresholds
 ) -> tuple[list[dict[str, Any]], list[Measure], str | None]:
-    """Encodes the tiles that changed, measures the codes, and publishes the zones they are in.
+    """Measures all codes with those that were made, and publishes the zones that these are in.
 
     Codes that fail are kept back.
 
     Returns:
         What was published, what was measured, and the folder of codes that were kept back.
     """
-    catalogue = Catalogue.open(catalog)
-    model = load_model(catalogue, model_id)
-    current = current_observations(
-        catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
+    plan = EncodingPlan.load(plan_path)
+    catalogue = Catalogue.open(plan.catalog)
+    model = load_model(catalogue, plan.model_id)
+    rows = with_learned_codes(
+        encoded_rows(plan), learned_codes(catalogue, plan.model_id), model.bits
     )
-    observations = stale_observations(catalogue, model.model_id, current)
-    tell_of_passed_over(catalogue, model.primary_sensor, model.tile_size, model.extractor.bands)
-    with Progress(f"encode {model.primary_sensor}", len(observations)) as progress:
-        rows = encode_observations(catalogue, model, observations, progress.advance)
-    rows = with_learned_codes(rows, learned_codes(catalogue, model.model_id), model.bits)
     measures: list[Measure] = []
 
     def check(proposed: ProposedCodes) -> None:
+        current = current_observations(
+            catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
+        )
         measures.extend(assess(catalogue, model, proposed, current, thresholds))
         if failed := failures(measures):
             raise QualityError("; ".join(failed))
@@ -77,6 +107,7 @@ def encode(
     except QualityError:
         return [], measures, str(keep_back(catalogue, model.model_id, rows, measures))
     drop_kept_back(catalogue, model.model_id)
+    discard(plan)
     return published, measures, None
 
 
@@ -87,7 +118,7 @@ def publish_approved(catalog: str, model_id: str | None) -> list[dict[str, Any]]
     return publish_kept_back(catalogue, load_model(catalogue, model_id))
 
 
-@flow(name="rehash")
+@flow(name="rehash", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS))  # type: ignore[arg-type]
 def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     """Makes and publishes codes for new and changed tiles.
 
@@ -103,7 +134,9 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     if parameters.approve:
         report = publish_approved(parameters.catalog, parameters.model)
     else:
-        report, measures, kept = encode(parameters.catalog, parameters.model, parameters.thresholds)
+        plan_path = find_stale(parameters.catalog, parameters.model)
+        _encode_all(EncodingPlan.load(plan_path))
+        report, measures, kept = publish(plan_path, parameters.thresholds)
         if measures:
             show_table("quality", [_row(measure) for measure in measures], "Quality of the codes")
         if kept is not None:
@@ -111,6 +144,14 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
             report = publish_approved(parameters.catalog, parameters.model)
     show_table("code-tables", report, "Code tables published")
     return report
+
+
+def _encode_all(plan: EncodingPlan) -> None:
+    remaining = plan.remaining
+    with Progress("encode", sum(plan.tiles)) as progress:
+        progress.advance(sum(plan.tiles) - sum(plan.tiles[number] for number in remaining))
+        for future in as_completed([encode.submit(plan.path, number) for number in remaining]):
+            progress.advance(future.result())
 
 
 def _wait_for_approval(parameters: RehashFlowParameters, failed: list[str], kept: str) -> None:

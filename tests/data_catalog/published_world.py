@@ -11,6 +11,7 @@ import zarr
 from data_catalog.catalogue import Catalogue
 from data_catalog.geoparquet import write_geoparquet
 from data_catalog.grid import Tile, Zone, footprints
+from data_catalog.segments import BLOCK_ROWS
 from data_catalog.sensors import get_sensor
 from data_catalog.stac_items import segment_item
 from rshash.features import make_extractor
@@ -52,7 +53,13 @@ def publish_segment(catalogue: Catalogue, segment_id: str, table: gpd.GeoDataFra
     group = zarr.create_group(folder / "pixels.zarr", attributes={"pixels": "reflectance"})
     side = SIZE // get_sensor(SENSOR).resolution
     shape = (len(table), len(BANDS), side, side)
-    array = group.create_array("reflectance", shape=shape, dtype="uint16", chunks=(1, *shape[1:]))
+    array = group.create_array(
+        "reflectance",
+        shape=shape,
+        dtype="uint16",
+        chunks=(1, *shape[1:]),
+        shards=(BLOCK_ROWS, *shape[1:]),
+    )
     array.attrs.update(bands=list(BANDS), scale_factor=1e-4, add_offset=0.0)
     write_geoparquet(folder / "index.parquet", table, {})
     scenes = sorted({scene for scenes in table["source_scenes"] for scene in scenes})
