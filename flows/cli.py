@@ -22,6 +22,7 @@ from flows.parameters import (
 )
 from flows.publish_command import publish
 from flows.query_parameters import ServeParameters
+from flows.saved_commands import saved
 from flows.similar_command import similar
 from flows.tables import print_rows
 from rshash.errors import RshashError
@@ -41,6 +42,7 @@ app = App(
 Flat = Parameter(name="*")
 app.command(catalog)
 app.command(publish)
+app.command(saved)
 app.command(similar)
 
 

@@ -11,9 +11,10 @@ from pydantic import AfterValidator, Field, model_validator
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.errors import SensorError
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
-from data_catalog.sensors import get_sensor
+from data_catalog.sensors import get_sensor, known_sensors
 from flows.parameter_base import CatalogParameters, Parameters
 from flows.quality_parameters import QualityParameters
+from flows.saved import resolved
 from rshash.codes import check_bits
 from rshash.errors import FeatureError, LabelError, TrainingError
 
@@ -26,6 +27,17 @@ ALL_BANDS = "all"
 PSEUDO = "pseudo"
 """The labels of the newest MrHash model."""
 
+_END = r"(\.\.|\d{4}(-\d{2}(-\d{2}([T ].+)?)?)?)"
+_PERIOD = rf"^\s*(P\d{{1,4}}[DW]|{_END}(/{_END})?)\s*$"
+
+
+def _resolved_area(area: str) -> str:
+    return resolved(area, "area")
+
+
+def _resolved_source(source: str) -> str:
+    return resolved(source, "source")
+
 
 def _checked_period(period: str) -> str:
     parse_period(period)
@@ -36,6 +48,10 @@ def _checked_sensors(sensors: list[str]) -> list[str]:
     for sensor in sensors:
         get_sensor(sensor)
     return list(dict.fromkeys(sensors))
+
+
+def _of_known_sensors(schema: dict[str, Any]) -> None:
+    schema["items"]["enum"] = [sensor.id for sensor in known_sensors()]
 
 
 def _checked_labels(labels: str | None) -> str | None:
@@ -53,6 +69,7 @@ class SensorParameters(CatalogParameters):
     sensors: Annotated[list[str], AfterValidator(_checked_sensors)] = Field(
         ["sentinel-2-l2a", "landsat-c2-l2"],
         min_length=1,
+        json_schema_extra=_of_known_sensors,
         title="Sensors",
         description="Some of sentinel-2-l2a, sentinel-2-c1-l2a, landsat-c2-l2, sentinel-1-rtc and "
         "your own. The first is the primary one, which codes are made from; the others help to "
@@ -60,6 +77,7 @@ class SensorParameters(CatalogParameters):
     )
     tile_size: Annotated[int, AfterValidator(check_tile_size)] = Field(
         DEFAULT_TILE_SIZE,
+        json_schema_extra={"minimum": 60, "multipleOf": 60},
         title="Tile size (m)",
         description="Metres on a side: a multiple of 60.",
     )
@@ -101,25 +119,29 @@ class SensorParameters(CatalogParameters):
 class SourceParameters(Parameters):
     """Where scenes and maps come from."""
 
-    source: str = Field(
+    source: Annotated[str, AfterValidator(_resolved_source)] = Field(
         "planetary-computer",
         title="Source catalogue",
         description="planetary-computer, earth-search, a STAC API's address, "
-        "or a static catalogue's path or address.",
+        "a static catalogue's path or address, or saved:NAME.",
     )
 
 
 class IngestParameters(SourceParameters, SensorParameters):
     """Which imagery becomes tiles."""
 
-    area: Annotated[str, Parameter(allow_leading_hyphen=True)] = Field(
-        title="Area",
-        description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', "
-        "GeoJSON text, or a file's path: GeoJSON, GeoParquet, or CSV with lon and lat, "
-        "geometry (WKT) or tile_id.",
+    area: Annotated[str, AfterValidator(_resolved_area), Parameter(allow_leading_hyphen=True)] = (
+        Field(
+            json_schema_extra={"pattern": r"\S"},
+            title="Area",
+            description="'west,south,east,north' in degrees, points 'lon,lat lon,lat', "
+            "GeoJSON text, saved:NAME, or a file's path: GeoJSON, GeoParquet, or CSV with lon and "
+            "lat, geometry (WKT) or tile_id.",
+        )
     )
     period: Annotated[str, AfterValidator(_checked_period)] = Field(
         "P30D",
+        json_schema_extra={"pattern": _PERIOD},
         title="Period",
         description="'2024-06-01/2024-08-31', or a duration up to now such as P30D (30 days).",
     )
@@ -155,6 +177,9 @@ class IngestFlowParameters(IngestParameters):
 class MethodParameters(Parameters):
     """How codes are learned."""
 
+    box_title = "Learning"
+    box_key = "learning"
+
     method: Literal["mrhash", "ahcl"] = Field(
         "mrhash",
         title="Method",
@@ -162,7 +187,10 @@ class MethodParameters(Parameters):
         "ahcl learns from labels, from the primary sensor.",
     )
     bits: Annotated[int, AfterValidator(check_bits)] = Field(
-        64, title="Bits", description="Length of a code: a multiple of 8 up to 1024."
+        64,
+        json_schema_extra={"minimum": 8, "maximum": 1024, "multipleOf": 8},
+        title="Bits",
+        description="Length of a code: a multiple of 8 up to 1024.",
     )
     preset: Literal["default", "paper"] = Field(
         "default",
@@ -196,7 +224,10 @@ class MethodParameters(Parameters):
 
 
 class LabelParameters(SourceParameters):
-    """Labels of tiles."""
+    """Labels of tiles: what ahcl learns from, and what codes are evaluated by."""
+
+    box_title = "Labels"
+    box_key = "labelling"
 
     labels: Annotated[str | None, AfterValidator(_checked_labels)] = Field(
         None,
@@ -223,6 +254,9 @@ class LabelParameters(SourceParameters):
 
 class ExtractorParameters(Parameters):
     """What turns tiles into features."""
+
+    box_title = "Features"
+    box_key = "features"
 
     extractor: Literal["mosaiks", "timm", "torchgeo"] = Field(
         "mosaiks",
@@ -260,7 +294,7 @@ class ExtractorParameters(Parameters):
     )
 
 
-class TrainParameters(ExtractorParameters, LabelParameters, MethodParameters, SensorParameters):
+class TrainParameters(MethodParameters, LabelParameters, ExtractorParameters, SensorParameters):
     """How a hashing model is learned."""
 
     @model_validator(mode="after")

@@ -10,10 +10,16 @@ from pydantic import AfterValidator, Field, model_validator
 
 from data_catalog.errors import CatalogueError
 from flows.parameters import CatalogParameters
+from flows.saved import resolved
 from flows.tables import print_rows
 
 
-def _checked_address(address: str) -> str:
+def check_api_address(address: str) -> str:
+    """The address of a STAC API as it is, if it can be one.
+
+    Raises:
+        CatalogueError: It is none, or holds a password.
+    """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise CatalogueError(
@@ -27,13 +33,17 @@ def _checked_address(address: str) -> str:
     return address
 
 
+def _resolved_address(address: str) -> str:
+    return check_api_address(resolved(address, "stac-api"))
+
+
 class PublishParameters(CatalogParameters):
     """Where what is published goes besides."""
 
-    to: Annotated[str, AfterValidator(_checked_address)] = Field(
+    to: Annotated[str, AfterValidator(_resolved_address)] = Field(
         title="STAC API",
-        description="Address of a STAC API with the Transaction extension. A token that it wants "
-        "is taken from RSHASH_STAC_API_TOKEN.",
+        description="Address of a STAC API with the Transaction extension, or saved:NAME. A token "
+        "that it wants is saved with it, or taken from RSHASH_STAC_API_TOKEN.",
     )
     files_at: str | None = Field(
         None,

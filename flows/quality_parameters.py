@@ -15,6 +15,9 @@ _DEFAULTS = Thresholds()
 class QualityParameters(Parameters):
     """The quality gate: what codes must fulfil, and what happens to those that do not."""
 
+    box_title = "Quality gate"
+    box_key = "quality_gate"
+
     minimum_distinct: int = Field(
         _DEFAULTS.distinct,
         ge=1,

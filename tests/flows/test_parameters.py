@@ -1,7 +1,10 @@
 import json
+from typing import Any
 
+import jsonschema
 import pytest
 from prefect.utilities.callables import parameter_schema
+from pydantic import ValidationError
 
 from data_catalog.errors import AreaError, GridError, SensorError
 from data_catalog.sensors import get_sensor, known_sensors
@@ -9,6 +12,7 @@ from flows.bands import bands_for
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.nightly import nightly
+from flows.parameter_base import Parameters
 from flows.parameters import (
     IngestFlowParameters,
     NightlyParameters,
@@ -29,9 +33,67 @@ def test_every_field_of_a_form_is_explained(flow) -> None:
     models = [d for d in schema.definitions.values() if d.get("type") == "object"]
     assert models
     for model in models:
-        for name, field in model["properties"].items():
+        fields = dict(model["properties"])
+        for box in [field for field in fields.values() if field.get("type") == "object"]:
+            fields |= box.get("properties", {})
+        for name, field in fields.items():
             assert field.get("title"), name
             assert len(field.get("description", "")) > 15, name
+            assert "anyOf" not in field, f"{name} has a choice of None in place of a plain field"
+
+
+def form_of(model: type[Parameters]) -> dict[str, Any]:
+    return model.model_json_schema()["properties"]
+
+
+def test_a_form_begins_with_what_matters_and_puts_the_rest_into_boxes() -> None:
+    form = form_of(NightlyParameters)
+    assert list(form)[:5] == ["area", "period", "sensors", "catalog", "source"]
+    assert list(form)[-4:] == ["learning", "labelling", "features", "quality_gate"]
+    assert list(form["learning"]["properties"])[:2] == ["method", "bits"]
+    assert "anyOf" not in form["model"] and form["learning"]["properties"]["clusters"]["minimum"]
+    shown = set(form) | {name for box in form.values() for name in box.get("properties", ())}
+    boxes = {"learning", "labelling", "features", "quality_gate"}
+    assert shown - boxes == set(NightlyParameters.model_fields)
+
+
+def test_what_a_form_sends_is_taken_out_of_its_boxes() -> None:
+    form = form_of(NightlyParameters)
+    sent = {"area": "9,48,9.1,48.1", "learning": {"bits": 32}, "quality_gate": {}}
+    jsonschema.validate(sent, {"properties": form, "additionalProperties": False})
+    assert NightlyParameters.model_validate(sent) == NightlyParameters(area=sent["area"], bits=32)
+    with pytest.raises(ValidationError, match="learning"):
+        RehashFlowParameters.model_validate({"learning": {"bits": 32}})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"area": " "}, "area"),
+        ({"period": "June"}, "period"),
+        ({"sensors": ["sentinel-2"]}, "sensors"),
+        ({"tile_size": 1000}, "tile_size"),
+        ({"learning": {"bits": 12}}, "bits"),
+        ({"learning": {"method": "itq"}}, "method"),
+        ({"quality_gate": {"minimum_balance": 0.6}}, "minimum_balance"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_form_refuses_what_it_can(wrong: dict[str, Any], where: str) -> None:
+    schema = NightlyParameters.model_json_schema()
+    jsonschema.validate(given := {"area": "9,48,9.1,48.1"}, schema)
+    with pytest.raises(jsonschema.ValidationError) as refused:
+        jsonschema.validate(given | wrong, schema)
+    assert where in (refused.value.json_path + refused.value.message)
+
+
+@pytest.mark.parametrize(
+    "period", ["P30D", "P4W", "2024", "2024-06", "2024-06-01/2024-08-31", "../2024-08-31"]
+)
+def test_a_form_takes_every_kind_of_period(period: str) -> None:
+    given = {"area": "9,48,9.1,48.1", "period": period}
+    jsonschema.validate(given, NightlyParameters.model_json_schema())
+    assert NightlyParameters.model_validate(given).period == period
 
 
 def test_a_night_hands_every_flow_its_part() -> None:
