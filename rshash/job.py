@@ -305,4 +305,9 @@ def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[An
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written. A thread of torch's that meets the interpreter's end aborts the process, and
+    # torchrun would take the training for failed.
+    os._exit(status)
