@@ -37,7 +37,7 @@ class FeatureScaling:
 
     @classmethod
     def fit(cls, features: Rows, components: int | None = None) -> FeatureScaling:
-        """Takes the statistics of features (n, d) over the rows that hold no NaN.
+        """Takes the statistics of features (n, d) over the rows that are not NaN.
 
         The features are read once, block by block.
 
@@ -48,8 +48,9 @@ class FeatureScaling:
                 are centred only.
 
         Raises:
-            FeatureError: The features are not (n, d), no row is free of NaN, some are infinite,
-                all rows are the same up to rounding, or there are not as many components.
+            FeatureError: The features are not (n, d), some are infinite or NaN in a row that is not
+                NaN as a whole, all rows are NaN, or the same up to rounding, or there are not as
+                many components.
         """
         if len(features.shape) != 2:
             raise FeatureError(f"Features have shape (n, d), but found shape {features.shape}.")
@@ -164,11 +165,14 @@ class _Moments:
         self._least = np.full(dimensions, np.inf)
         self._greatest = np.full(dimensions, -np.inf)
         self._infinite: list[int] = []
+        self._partly: list[int] = []
         # Scaled features are float32, whatever they were before.
         self.precision = float(np.finfo(np.float32).eps)
 
     def add(self, first_row: int, rows: NDArray[np.floating]) -> None:
-        present = ~np.isnan(rows).any(axis=1)
+        lacking = np.isnan(rows)
+        present = ~lacking.any(axis=1)
+        self._partly += (first_row + np.flatnonzero(~present & ~lacking.all(axis=1))).tolist()
         infinite = present & np.isinf(rows).any(axis=1)
         self._infinite += (first_row + np.flatnonzero(infinite)).tolist()
         values = rows[present & ~infinite]
@@ -192,6 +196,12 @@ class _Moments:
             raise FeatureError(
                 f"{len(self._infinite)} of {n_rows} tiles have infinite features, the first in row "
                 f"{self._infinite[0]}: leave them out, or compute them again."
+            )
+        if self._partly:
+            raise FeatureError(
+                f"{len(self._partly)} of {n_rows} tiles have NaN among their features, the first "
+                f"in row {self._partly[0]}: compute them again, or make the whole row NaN where a "
+                "tile lacks the source."
             )
         if not self.count:
             raise FeatureError(f"None of {n_rows} tiles has features: nothing to scale by.")

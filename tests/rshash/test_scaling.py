@@ -93,6 +93,13 @@ def test_infinite_features_are_refused_naming_the_first_row() -> None:
         FeatureScaling.fit(features)
 
 
+def test_rows_that_are_partly_nan_are_refused_naming_the_first() -> None:
+    features = correlated()
+    features[3], features[17, 3], features[200, 0] = np.nan, np.nan, np.nan
+    with pytest.raises(FeatureError, match=r"2 of 400 tiles have NaN among .*row 17.*again"):
+        FeatureScaling.fit(features)
+
+
 def test_features_that_are_all_the_same_are_refused() -> None:
     features = np.tile(correlated(1), (9000, 1))
     features[5] = np.nan
