@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,22 +108,32 @@ def tile_picture(tile: NDArray[np.float32], stretch: Stretch, side: int) -> Imag
 
 
 def retrieval_sheet(
-    catalogue: Catalogue, codes: PublishedCodes, result: pd.DataFrame, path: str | Path
+    catalogue: Catalogue,
+    codes: PublishedCodes,
+    result: pd.DataFrame,
+    path: str | Path,
+    like: Sequence[str] = (),
+    unlike: Sequence[str] = (),
 ) -> None:
     """Writes a PNG that shows a tile and its neighbours by code, all in one stretch.
 
     Args:
         catalogue: Holds the tiles' pixels, with the sensor's bands for pictures.
         codes: What was queried.
-        result: What ``codes.similar`` answered.
+        result: What ``codes.similar`` answered, or ``codes.similar_to_examples``.
         path: The picture's file.
+        like: The examples, where there were some in place of one tile.
+        unlike: The examples that results should not be like.
 
     Raises:
         QueryError: A tile has no pixels in these bands, or the file cannot be written.
     """
     path = Path(path)
-    sensor, tile_id = codes.sensor, result.attrs["query"]
-    shown = [tile_id, *result["tile_id"]]
+    sensor = codes.sensor
+    queries = dict.fromkeys(like, "more like this") | dict.fromkeys(unlike, "less like this")
+    if len(queries) < 2:
+        queries = {result.attrs["query"]: "the query"}
+    shown = [*queries, *result["tile_id"]]
     bands = get_sensor(sensor).picture_bands
     observations = current_observations(catalogue, sensor, bands=bands)
     observations = observations.set_index("tile_id", drop=False)
@@ -138,7 +149,7 @@ def retrieval_sheet(
     credit = attribution(source_years(sensor, observed["datetime"]))
     title = f"Nearest of {len(codes):,} tiles, by Hamming distance of {codes.bits}-bit codes"
     credit = f"{codes.model_id}. {credit}"
-    sheet = draw_sheet(tile_id, tiles, result, days, title, credit, bands == TRUE_COLOUR)
+    sheet = draw_sheet(queries, tiles, result, days, title, credit, bands == TRUE_COLOUR)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, "PNG", optimize=True)
@@ -147,7 +158,7 @@ def retrieval_sheet(
 
 
 def draw_sheet(
-    tile_id: str,
+    queries: Mapping[str, str],
     tiles: NDArray[np.float32],
     neighbours: pd.DataFrame,
     days: list[str],
@@ -158,8 +169,8 @@ def draw_sheet(
     """Draws the retrieval sheet.
 
     Args:
-        tile_id: The query.
-        tiles: float32 ``(1 + n, 3, y, x)``, the query first, then its neighbours.
+        queries: IDs of the q tiles asked for, with what each is; a single one is drawn large.
+        tiles: float32 ``(q + n, 3, y, x)``, the queries first, then their neighbours.
         neighbours: ``tile_id``, ``distance`` and ``away_km`` of the n neighbours.
         days: Day of each of the tiles.
         title: Stands above the neighbours.
@@ -167,10 +178,11 @@ def draw_sheet(
         true_colour: Whether the tiles are reflectance of red, green and blue.
     """
     stretch = Stretch.of(tiles, true_colour)
-    rows = max(2, -(-len(neighbours) // COLUMNS))
+    q = len(queries)
+    rows = max(2, -(-len(neighbours) // COLUMNS), -(-q // 2))
     step_x, step_y = CELL + GAP, CELL + CAPTION + GAP
-    query_side = 2 * CELL + CAPTION + GAP
-    left = MARGIN + query_side + 2 * GAP
+    query_side = 2 * CELL + CAPTION + GAP if q == 1 else CELL
+    left = MARGIN + (query_side if q == 1 else 2 * step_x - GAP) + 2 * GAP
     width = left + min(COLUMNS, max(3, len(neighbours))) * step_x - GAP + MARGIN
     height = HEADER + rows * step_y + FOOTER
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -178,16 +190,19 @@ def draw_sheet(
 
     draw.text((MARGIN, 20), "Places that look alike", INK, font(26))
     draw.text((left, 28), title, FAINT, font(17))
-    sheet.paste(tile_picture(tiles[0], stretch, query_side), (MARGIN, HEADER))
-    corner = (MARGIN + query_side - 1, HEADER + query_side - 1)
-    draw.rectangle([(MARGIN, HEADER), corner], outline=FRAME, width=4)
-    _caption(draw, MARGIN, HEADER + query_side, tile_id, f"the query, {days[0]}")
+    for i, (tile_id, role) in enumerate(queries.items()):
+        x, y = MARGIN + i % 2 * step_x, HEADER + i // 2 * step_y
+        sheet.paste(tile_picture(tiles[i], stretch, query_side), (x, y))
+        corner = (x + query_side - 1, y + query_side - 1)
+        outline = FAINT if role.startswith("less") else FRAME
+        draw.rectangle([(x, y), corner], outline=outline, width=4)
+        _caption(draw, x, y + query_side, tile_id, f"{role}, {days[i]}")
     columns = (neighbours[name] for name in ("tile_id", "distance", "away_km"))
     for i, (found, distance, away) in enumerate(zip(*columns, strict=True)):
         x, y = left + i % COLUMNS * step_x, HEADER + i // COLUMNS * step_y
-        sheet.paste(tile_picture(tiles[1 + i], stretch, CELL), (x, y))
-        bits = f"{distance} bit{'s' if distance != 1 else ''}"
-        _caption(draw, x, y + CELL, found, f"{bits}, {away:.0f} km, {days[1 + i]}")
+        sheet.paste(tile_picture(tiles[q + i], stretch, CELL), (x, y))
+        bits = f"{distance:.4g} bit{'s' if distance != 1 else ''}"
+        _caption(draw, x, y + CELL, found, f"{bits}, {away:.0f} km, {days[q + i]}")
     draw.text((MARGIN, height - FOOTER), credit, FAINT, font(13))
     return sheet
 

@@ -238,9 +238,8 @@ def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCo
     """Opens the current codes of a model; without an ID, of the latest model that has any.
 
     Raises:
-        CatalogueError: No such model is published.
-        QueryError: The model has no published codes, there are codes of another model among them,
-            or a table of them cannot be read.
+        CatalogueError: No such model is published, or a table of its codes cannot be read.
+        QueryError: The model has no published codes, or codes of another model are among them.
     """
     chosen = catalogue.model_id(model_id)
     if model_id is None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_catalog.code_schema import code_columns
-from data_catalog.errors import QueryError
+from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import CORNERS
 from data_catalog.grid import Zone, centres_of, parse_tile_id
 from rshash.codes import Words
@@ -43,7 +43,7 @@ class CodeTables:
             paths: The files, such that all tile IDs in one come before all in the next.
 
         Raises:
-            QueryError: A file cannot be read.
+            CatalogueError: A file cannot be read.
         """
         self._files = [_TableFile(path) for path in paths]
         self._groups = [(file, group) for file in self._files for group in range(file.groups)]
@@ -136,9 +136,10 @@ class _TableFile:
     def __init__(self, path: Path):
         self._path = path
         with self._readable():
-            # Mapped as long as it is in use: a version that is removed meanwhile stays readable.
-            self._map = pa.memory_map(str(path))
-            self._metadata = pq.read_metadata(self._map)
+            # Open as long as it is in use: a version that is removed meanwhile stays readable. Not
+            # mapped: of a mapped file that is cut off, reading ends the process.
+            self._file = pa.OSFile(str(path))
+            self._metadata = pq.read_metadata(self._file)
             self.schema = self._metadata.schema.to_arrow_schema()
             leaves = [
                 self._metadata.schema.column(i).path for i in range(len(self._metadata.schema))
@@ -175,15 +176,15 @@ class _TableFile:
             return self._open().read_row_group(group, [column])[column].combine_chunks()
 
     def _open(self) -> pq.ParquetFile:
-        # One for each read: a file object of Arrow's must not be shared by threads.
-        return pq.ParquetFile(self._map, metadata=self._metadata)
+        # One for each read: a Parquet file of Arrow's must not be shared by threads.
+        return pq.ParquetFile(self._file, metadata=self._metadata)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise QueryError(
+            raise CatalogueError(
                 f"The code table {self._path} cannot be read ({error}): `rshash catalog verify` "
                 "tells what is damaged, `rshash catalog rollback` goes back to a version before."
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ def model_item(
     item = pystac.Item(model.model_id, None, None, datetime.now(UTC), {})
     item.stac_extensions = [stac.MLM, stac.PROCESSING]
     pixels = model.tile_size // get_sensor(model.primary_sensor).resolution
+    spec = model.extractor.spec()
+    backbone = spec.get("architecture") or spec.get("weights") or spec["kind"]
     item.properties |= {
         "title": f"{model.method}, {model.bits} bit, for {model.primary_sensor}",
         **licence_fields(sources),
@@ -43,9 +46,10 @@ def model_item(
         f"{', '.join(sources)}.",
         "bands": [{"name": band} for band in model.bands],
         "mlm:name": model.model_id,
-        "mlm:architecture": f"{model.method} ({model.extractor.spec()['kind']} features)",
+        "mlm:architecture": f"{model.method} ({backbone} features)",
         "mlm:tasks": ["similarity-search"],
         "mlm:framework": "PyTorch",
+        "mlm:framework_version": version("torch"),
         "mlm:input": [_model_input(model, pixels)],
         "mlm:output": [_model_output(model)],
         "rshash:model": model.model_id,

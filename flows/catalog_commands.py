@@ -189,6 +189,10 @@ def _version(catalogue: Catalogue, collection_id: str, item_id: str) -> dict[str
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(
+            str(one.get("name", one) if isinstance(one, dict) else one) for one in value
+        )
     text = str(value)
     return text if len(text) <= 200 else f"{text[:200]} …"
 

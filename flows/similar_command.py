@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Flat = Parameter(name="*")
 
+MOST_ON_PICTURE = 100
+"""Tiles: a larger picture opens in few programs."""
+
 
 def similar(
     *tile_ids: str,
@@ -77,7 +80,14 @@ def similar(
     if parameters.picture:
         from data_catalog.pictures import retrieval_sheet
 
-        retrieval_sheet(catalogue, codes, found.frame_of_one(), parameters.picture)
+        retrieval_sheet(
+            catalogue,
+            codes,
+            found.frame_of_one(),
+            parameters.picture,
+            parameters.like,
+            parameters.unlike,
+        )
         print(f"Picture: {parameters.picture}")
 
 
@@ -102,7 +112,14 @@ def _check(tile_ids: tuple[str, ...], parameters: SimilarParameters) -> None:
     if parameters.unlike and not parameters.like:
         raise QueryError("--unlike needs --like: name the tiles that results should be like.")
     if parameters.picture and (len(tile_ids) > 1 or parameters.image):
-        raise QueryError("--picture shows the results of one published tile: ask for one.")
+        raise QueryError(
+            "--picture shows the results of one published tile, or of --like: ask for one."
+        )
+    if parameters.picture and parameters.k > MOST_ON_PICTURE:
+        raise QueryError(
+            f"--picture has room for {MOST_ON_PICTURE} tiles, but -k asks for {parameters.k}: ask "
+            "for fewer, or leave out --picture."
+        )
     if parameters.image:
         if parameters.minimum_distance or parameters.other_blocks:
             raise QueryError(

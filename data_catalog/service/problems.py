@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import orjson
@@ -11,8 +12,10 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from data_catalog.errors import QueryError
+from data_catalog.errors import CatalogueError, QueryError
 from rshash.errors import RshashError
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -26,7 +29,7 @@ TITLES = {
     422: "Request cannot be answered",
     500: "Internal error",
     501: "Not switched on",
-    503: "Not ready",
+    503: "Not available",
 }
 
 LONGEST_DETAIL = 600
@@ -78,7 +81,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in (*statuses, 414)
+        for status in (*statuses, 414, 503)
     }
 
 
@@ -112,6 +115,14 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _ours(_: Request, error: Exception) -> Response:
     if isinstance(error, ServiceError):
         return problem(error.status, str(error))
+    if isinstance(error, CatalogueError):
+        # Where files lie is for the log, not for clients.
+        log.error("A request was not answered: %s", error)
+        return problem(
+            503,
+            "What is published cannot be read: the service's log says which file, and what to do. "
+            "Try again later.",
+        )
     return problem(404 if isinstance(error, QueryError) else 422, str(error))
 
 

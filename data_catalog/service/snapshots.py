@@ -71,8 +71,8 @@ def open_snapshot(catalogue: Catalogue, model_id: str | None = None) -> Snapshot
     """Opens the catalogue as it is now.
 
     Raises:
-        CatalogueError: No such model is published.
-        QueryError: The model has no published codes, or a table cannot be read.
+        CatalogueError: No such model is published, or a table cannot be read.
+        QueryError: The model has no published codes.
     """
     # Before the rest is read: what is published meanwhile is then found by the next look.
     version = published_version(catalogue)

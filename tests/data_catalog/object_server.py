@@ -4,10 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
@@ -49,6 +52,54 @@ def object_server() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def read_only(server: str) -> Iterator[str]:
+    """Address of a way to a server that lets nobody change anything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            request = urllib.request.Request(f"{server}{self.path}", method=self.command)
+            for name in ("Range", "If-Match", "If-None-Match"):
+                if name in self.headers:
+                    request.add_header(name, self.headers[name])
+            try:
+                with urllib.request.urlopen(request) as found:
+                    self.answer(found.status, found.headers.items(), found.read())
+            except urllib.error.HTTPError as error:
+                self.answer(error.code, [], error.read())
+
+        def refuse(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.answer(403, [], b"<Error><Code>AccessDenied</Code></Error>")
+
+        def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+            self.send_response(status)
+            sent = {"content-length": str(len(body))}
+            for name, value in headers:
+                if name.lower() not in ("connection", "transfer-encoding", "date", "server"):
+                    sent[name.lower()] = value
+            for name, value in sent.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        do_GET = do_HEAD = forward  # noqa: N815
+        do_PUT = do_POST = do_DELETE = refuse  # noqa: N815
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_port}"
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
 
 
 def environment(server: str, cache: str) -> dict[str, str]:

@@ -4,23 +4,31 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 import zarr
 from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
+from safetensors.torch import save_file
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of, publish_code_tables, published_table
 from data_catalog.encoding import encode_observations
 from data_catalog.models import publish_model
 from data_catalog.observations import current_observations
+from rshash.features import make_extractor
+from rshash.head import HashHead
+from rshash.model import Model
+from rshash.scaling import FeatureScaling
 
 PAGE = Path(__file__).parents[2] / "docs" / "elsewhere.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-WALK, _, TABLE_OF_ITEMS, GEOPANDAS, DUCKDB, PYTORCH = EXAMPLES
+WALK, _, TABLE_OF_ITEMS, GEOPANDAS, DUCKDB, PYTORCH, TIMM = EXAMPLES
 
 ALONE = """
 import sys
@@ -28,9 +36,30 @@ sys.modules.update(dict.fromkeys(("rshash", "data_catalog", "flows")))  # import
 """
 
 
+def timm_model(folder: Path) -> Model:
+    torch.manual_seed(2)
+    network = timm.create_model("test_resnet", num_classes=0)
+    save_file(network.state_dict(), folder / "network.safetensors")
+    extractor = make_extractor(
+        {
+            "kind": "timm",
+            "architecture": "test_resnet",
+            "bands": list(BANDS),
+            "checkpoint": folder / "network.safetensors",
+            "input_size": 64,
+        }
+    )
+    mean = np.linspace(-1, 1, extractor.dimensions, dtype=np.float32)
+    head = HashHead(extractor.dimensions, 64, hidden=8).eval()
+    return replace(make_model(), extractor=extractor, scaling=FeatureScaling(mean), head=head)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("elsewhere")
+    return published(tmp_path_factory.mktemp("elsewhere"), make_model())
+
+
+def published(folder: Path, model: Model) -> Path:
     catalogue = Catalogue.create(folder / "catalogue")
     publish_segment(catalogue, "one", index(tiles(6)))
     segment = catalogue.root / f"tiles-{SENSOR}" / "one" / "pixels.zarr"
@@ -39,7 +68,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     brightness = random.integers(1, 4000, (6, len(BANDS), 1, 1), np.uint16)
     array[:] = brightness + random.integers(0, 500, array.shape, np.uint16)
-    model = make_model()
     publish_model(catalogue, model)
     codes = encode_observations(catalogue, model, current_observations(catalogue, SENSOR))
     publish_code_tables(catalogue, model, codes)
@@ -97,3 +125,14 @@ def test_a_model_makes_the_published_code_in_plain_pytorch(folder: Path) -> None
     table = published_codes(folder).set_index("tile_id")
     assert run(PYTORCH, folder, "code_0") == int(table["code_0"][tiles(6)[0].id])
     assert table["code_0"].nunique() > 1
+
+
+def test_so_does_one_with_a_network_of_timm(tmp_path: Path) -> None:
+    folder = published(tmp_path, timm_model(tmp_path))
+    before, _, after = PYTORCH.partition("statistics = ")
+    after = after.partition('weights["scaling.mean"]\n')[2]
+    table = published_codes(folder).set_index("tile_id")
+    assert run(before + TIMM + after, folder, "code_0") == int(table["code_0"][tiles(6)[0].id])
+    assert table["code_0"].nunique() > 1
+    [item] = Catalogue.open(folder / "catalogue").items("models")
+    assert "test_resnet" in item.properties["mlm:architecture"]

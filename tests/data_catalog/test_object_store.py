@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from ingesting import S2, add_granule, plan, run
 from killed_publishing import PLACES, nights_of
-from object_server import SECRET, environment
+from object_server import SECRET, environment, read_only
 from obstore.store import S3Store
 from published_world import index, make_model, publish_segment, random_codes, tiles
 from racing_publishers import TILES, publish_night, race
@@ -196,6 +196,28 @@ def test_publishing_to_a_bucket_that_is_killed_leaves_whole_versions_only(
     remove(catalogue, garbage(catalogue))
     assert orphans.orphans(catalogue) == []
     assert verify(catalogue) == [] and nights_of(address, model.model_id) == [100, 100]
+
+
+def test_a_bucket_that_may_only_be_read_is_read(
+    bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, model, places = f"s3://{bucket}", make_model(), tiles(5)
+    catalogue = Catalogue.create(address)
+    publish_model(catalogue, model)
+    publish_segment(catalogue, "clouds", index(places).assign(state="invalid", reason="cloud"))
+    publish_code_tables(catalogue, model, code_rows(index(places), random_codes(5)))
+    before = objects(catalogue)
+    with read_only(s3_server) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        reader = elsewhere(address, monkeypatch, catalogue.root / "another")
+        assert len(open_codes(reader).similar(places[0].id)) == 4
+        rows = code_rows(index(places, "2024-06-05"), random_codes(5, seed=1))
+        with pytest.raises(CatalogueError, match=r"these credentials \(AccessDenied\)"):
+            reader.check_writable()
+        with pytest.raises(CatalogueError, match=r"these credentials \(AccessDenied\)"):
+            publish_code_tables(reader, model, rows)
+        assert verify(reader) == []
+    assert objects(catalogue) == before
 
 
 def test_a_damaged_or_missing_file_is_never_taken_for_what_was_published(bucket: str) -> None:

@@ -88,11 +88,26 @@ def test_a_sheet_of_any_number_of_neighbours_holds_them_all(neighbours):
     )
     pixels = np.random.default_rng(0).random((1 + neighbours, 3, 16, 16), np.float32)
     days = ["2024-06-01"] * (1 + neighbours)
-    sheet = np.asarray(draw_sheet("UTM1920-32N_0177_2891", pixels, frame, days, "title", "credit"))
-    blank = np.asarray(draw_sheet("x", pixels * np.nan, frame, days, "title", "credit"))
+    sheet = np.asarray(
+        draw_sheet({"UTM1920-32N_0177_2891": "it"}, pixels, frame, days, "title", "credit")
+    )
+    blank = np.asarray(draw_sheet({"x": "it"}, pixels * np.nan, frame, days, "title", "credit"))
     assert sheet.shape == blank.shape
     grey = (blank == UNSEEN).all(-1).sum()
     assert grey == (512 - 2 * 4) ** 2 + neighbours * 224**2
+
+
+def test_a_sheet_of_examples_shows_all_of_them(catalogue, tmp_path):
+    codes = open_codes(catalogue)
+    like, unlike = [PLACES[i].id for i in (1, 5, 3)], [PLACES[2].id]
+    result = codes.similar_to_examples(like, unlike, 3)
+    retrieval_sheet(catalogue, codes, result, tmp_path / "sheet.png", like, unlike)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
+    step_x, step_y = 224 + 18, 224 + 46 + 18
+    corners = [(64 + step_y * (i // 2), 30 + step_x * (i % 2)) for i in range(4)]
+    assert [sheet[y + 100, x + 100].argmax() for y, x in corners] == [1, 2, 0, 2]
+    frames = [tuple(sheet[corner]) for corner in corners]
+    assert frames[0] == frames[1] == frames[2] != frames[3]
 
 
 def test_one_stretch_keeps_hues_and_takes_haze_away():

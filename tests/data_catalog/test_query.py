@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -139,5 +140,18 @@ def test_a_damaged_table_is_named(tmp_path):
     publish_code_tables(catalogue, model, code_rows(index(PLACES[:3]), CODES[:3]))
     [path] = (catalogue.root / collection_of(model.model_id)).rglob("*.parquet")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(QueryError, match=f"{path.name} cannot be read"):
+    with pytest.raises(CatalogueError, match=f"{path.name} cannot be read"):
         open_codes(catalogue)
+
+
+def test_a_table_that_is_cut_off_while_it_is_in_use_is_named(tmp_path):
+    catalogue = Catalogue.create(tmp_path)
+    model = make_model()
+    publish_model(catalogue, model)
+    publish_code_tables(catalogue, model, code_rows(index(PLACES[:3]), CODES[:3]))
+    [path] = (catalogue.root / collection_of(model.model_id)).rglob("*.parquet")
+    opened = open_codes(catalogue)
+    # Of a mapped file this would end the process.
+    os.truncate(path, 0)
+    with pytest.raises(CatalogueError, match=f"{path.name} cannot be read .*catalog rollback"):
+        opened.similar(PLACES[0].id)

@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,10 @@ from published_world import SENSOR, index, make_model, random_codes, tiles
 from served_world import CODES, LABELS, PLACES, publish_world, served
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_rows, publish_code_tables
+from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
 from data_catalog.query import open_codes
 from data_catalog.query_filters import Filters
+from data_catalog.rollback import roll_back
 
 TILE = PLACES[11].id
 
@@ -226,6 +228,24 @@ def test_a_damaged_version_is_passed_over_and_told(tmp_path):
             assert client.get(f"/tiles/{TILE}/similar").status_code == 200
         pointer.write_text(text)
         assert client.get(f"/tiles/{TILE}/similar?k=3").json()["found"] == 3
+
+
+def test_a_table_that_is_cut_off_is_told_until_a_good_version_is_gone_back_to(tmp_path):
+    catalogue = publish_world(tmp_path / "catalogue")
+    model = make_model()
+    publish_code_tables(catalogue, model, code_rows(index(PLACES, "2024-06-05"), CODES))
+    current = catalogue.items(collection_of(model.model_id))[0]
+    with served(catalogue) as address, httpx.Client(base_url=address) as client:
+        os.truncate(catalogue.asset_path(current, "embeddings"), 0)
+        answer = client.get(f"/tiles/{TILE}/similar")
+        assert answer.status_code == 503
+        assert "log says which file" in answer.json()["detail"]
+        assert str(tmp_path) not in answer.text
+        before = current.id.replace("-v2", "-v1")
+        roll_back(catalogue, before)
+        while answer.status_code == 503:
+            answer = client.get(f"/tiles/{TILE}/similar")
+        assert answer.json()["found"] == 10
 
 
 def test_serving_needs_no_torch(world):

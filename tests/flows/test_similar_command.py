@@ -153,6 +153,7 @@ def test_an_image_is_a_query(similar, tmp_path):
         (["--lon", "9", "--lat", "48"], "nearest tile that has one is UTM1920-32N_01"),
         ([IDS[0], "--unlike", IDS[1]], "--unlike needs --like"),
         ([IDS[0], IDS[1], "--picture", "a.png"], "--picture shows the results of one"),
+        ([IDS[0], "-k", "101", "--picture", "a.png"], "room for 100 tiles, but -k asks for 101"),
         ([IDS[0], "--output", "a.shp"], ".json, .geojson, .parquet, .csv"),
         ([IDS[0], "--output", "/proc/none/a.csv"], "cannot be written to /proc/none/a.csv"),
         ([IDS[0], "--bbox", "9,48"], "must be a surface"),

@@ -8,7 +8,8 @@ import * as service from "./service.js";
 import { filtersOf, readState, writeState } from "./state.js";
 import { TileLayer } from "./tile_layer.js";
 
-const MOST_TILES = 5000;
+const MOST_TILES = 5000; // asked for at once
+const MOST_KEPT = 20000; // drawing slows down beyond
 const PLACE = /^(-?[\d.]+)\s*[,\s]\s*(-?[\d.]+)$/; // lon, lat
 const by = (id) => document.getElementById(id);
 const colours = getComputedStyle(document.documentElement);
@@ -66,7 +67,7 @@ async function loadTiles() {
   by("map-note").textContent = part
     ? `${tiles.features.length.toLocaleString("en")} of ${tiles.total.toLocaleString("en")} tiles: zoom in for all`
     : "No tiles here";
-  if (part) layer.clear();
+  if (part || layer.size > MOST_KEPT) layer.clear();
   layer.add(tiles.features.map(({ id, geometry, properties }) =>
     ({ id, corners: geometry.coordinates[0].slice(0, 4), ...properties })));
   addFound();
@@ -104,6 +105,8 @@ function outline(pointed) {
         tileIds: [tile.tile_id], width: 2, halo: "#000b",
         colour: state.colour === "distance" ? colourOfDistance(tile.distance) : "#fff",
       })),
+      { tileIds: state.unlike, colour: "#7d8489", width: 3, halo: "#fff" },
+      { tileIds: state.like, colour: colours.getPropertyValue("--query"), width: 2.5, halo: "#fff" },
       { tileIds: [found.tile.tile_id], colour: colours.getPropertyValue("--query"), width: 4, halo: "#fff" },
       { tileIds: pointed ? [pointed] : [], colour: "#ffd84d", width: 4, halo: "#000" },
     ]
@@ -125,7 +128,7 @@ function show(tile, answer) {
   showResults(by("results"), answer, state, actions);
   const count = answer.results.length;
   say(count
-    ? `${count} of ${codes.tiles.toLocaleString("en")} tiles, nearest first, of ${answer.bits} bits`
+    ? `${count} of ${codes.tiles.toLocaleString("en")} tiles, nearest first: bits that differ, of ${answer.bits}`
     : "No tile passes the filters: loosen them.");
   addFound();
   recolour();
@@ -261,8 +264,11 @@ function listen() {
 
 async function start() {
   codes = await service.describe();
-  const days = codes.period.map((moment) => moment.slice(0, 10)).join(" to ");
-  by("about").textContent = `${codes.tiles.toLocaleString("en")} tiles of ${codes.sensor_title}, ${days}`;
+  const [first, last] = codes.period.map((moment) =>
+    element("span", { className: "day", textContent: moment.slice(0, 10) }));
+  by("about").replaceChildren(
+    `${codes.tiles.toLocaleString("en")} tiles of ${codes.sensor_title}, `, first, " to ", last,
+  );
   by("credit").replaceChildren(
     `${codes.attribution}. Codes of ${codes.bits} bits by ${codes.model_id}. `,
     element("a", { href: "openapi.json", textContent: "Interface" }), ".",

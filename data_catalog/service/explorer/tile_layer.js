@@ -44,6 +44,10 @@ export class TileLayer {
     this.#tiles.clear();
   }
 
+  get size() {
+    return this.#tiles.size;
+  }
+
   get(tileId) {
     return this.#tiles.get(tileId);
   }
