@@ -63,7 +63,7 @@ def read_only(server: str) -> Iterator[str]:
 
         def forward(self) -> None:
             request = urllib.request.Request(f"{server}{self.path}", method=self.command)
-            for name in ("Range", "If-Match", "If-None-Match"):
+            for name in ("Authorization", "Range", "If-Match", "If-None-Match"):
                 if name in self.headers:
                     request.add_header(name, self.headers[name])
             try:
