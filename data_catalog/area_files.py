@@ -90,8 +90,10 @@ def read_geojson(content: str, name: str) -> NDArray[np.object_]:
         _check_crs(record.get("crs"), name)
         parts = _features(record)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        cause = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise AreaError(f"{name} is not valid GeoJSON: {cause}.") from None
+        raise AreaError(
+            f"{name} is not valid GeoJSON: {_told(error)}. Expected a FeatureCollection, a Feature "
+            "or a geometry; files of tables end in .csv, .tsv or .parquet."
+        ) from None
     rows = _Rows(name, "feature", range(1, len(parts) + 1), {"geometry": parts})
     return _checked(rows, [_from_geojson(rows, row, part) for row, part in enumerate(parts)])
 
@@ -115,8 +117,12 @@ def _from_geojson(rows: _Rows, row: int, part: Any) -> BaseGeometry:
         IndexError,
         shapely.errors.ShapelyError,
     ) as e:
-        raise rows.fault(row, f"its geometry is not valid GeoJSON: {e}.") from None
+        raise rows.fault(row, f"its geometry is not valid GeoJSON: {_told(e)}.") from None
     return geometry
+
+
+def _told(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
 
 
 def _check_crs(member: Any, name: str) -> None:
@@ -159,7 +165,11 @@ def _csv_rows(path: Path) -> _Rows:
     rows = _Rows(str(path), "line", numbers, {})
     for row, record in enumerate(records):
         if len(record) != len(names):
-            raise rows.fault(row, f"it has {len(record)} fields, but the header {len(names)}.")
+            raise rows.fault(
+                row,
+                f"it has {len(record)} fields, but the header {len(names)}: put fields that hold "
+                f"{delimiter!r} in quotes.",
+            )
     for name in columns:
         place = names.index(name)
         rows.columns[name] = [record[place].strip() for record in records]
@@ -179,7 +189,7 @@ def _parquet_rows(path: Path) -> _Rows:
             return _Rows(str(path), "row", range(1, len(table) + 1), columns)
         frame = gpd.read_parquet(path)
     except (ValueError, TypeError, KeyError) as error:
-        raise AreaError(f"{path} is not valid GeoParquet: {error}.") from None
+        raise AreaError(f"{path} is not valid GeoParquet: {_told(error)}.") from None
     if frame.crs is None:
         raise AreaError(f"{path} does not tell its CRS: in geopandas, set it with gdf.set_crs().")
     _check_degrees(frame.crs, frame.crs.to_string(), str(path))
@@ -192,7 +202,9 @@ def _wanted(path: Path, names: Sequence[str]) -> tuple[str, ...]:
         if set(wanted) <= set(names):
             return wanted
     found = ", ".join(filter(None, names)) or "none"
-    raise AreaError(f"{path} has no columns {COLUMNS}: it has {found}.")
+    raise AreaError(
+        f"{path} has no columns {COLUMNS}: it has {found}. Rename those that tell places."
+    )
 
 
 def _table_geometries(rows: _Rows, tile_size: int | None) -> NDArray[np.object_]:
@@ -241,9 +253,13 @@ def _degrees(rows: _Rows, name: str, cells: Sequence[Any]) -> NDArray[np.float64
         try:
             numbers[row] = float(cell)
         except (TypeError, ValueError):
-            raise rows.fault(row, f"{name} {cell!r} is not a number of degrees.") from None
+            numbers[row] = math.nan
         if not math.isfinite(numbers[row]):
-            raise rows.fault(row, f"{name} {cell!r} is not a number of degrees.")
+            raise rows.fault(
+                row,
+                f"{name} {cell!r} is not a number of degrees: write one with a decimal point, such "
+                "as 9.06, or take the row out.",
+            )
     return numbers
 
 
@@ -265,7 +281,7 @@ def _checked(rows: _Rows, geometries: Sequence[BaseGeometry]) -> NDArray[np.obje
 
 def _not_empty(rows: _Rows, geometries: NDArray[np.object_]) -> NDArray[np.object_]:
     if not len(geometries):
-        raise AreaError(f"{rows.file} is empty: it has no {rows.unit} with a place.")
+        raise AreaError(f"{rows.file} is empty: write at least one {rows.unit} with a place.")
     return geometries
 
 

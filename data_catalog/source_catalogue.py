@@ -26,9 +26,13 @@ from data_catalog.profiles import NAMED_SOURCES, profile_of
 from data_catalog.redaction import redacted
 from data_catalog.scenes import globe_copies, scene_area, scene_datetime
 from data_catalog.search_areas import search_areas
+from data_catalog.sensor_files import nearest
 from data_catalog.sensors import Sensor
 
 TIMEOUT_S = 60.0
+TOLD_COLLECTIONS = 20
+"""Names of collections in a message: some catalogues have hundreds."""
+
 # What libraries raise about answers that are missing, or are no STAC.
 _FAULTS = (
     APIError,
@@ -109,9 +113,7 @@ class SourceCatalogue:
             found = {item.id: item for item in self._items(collection, area, period)}
             # An API answers a search of a collection that it lacks with nothing, not an error.
             if not found and self._child(collection) is None:
-                raise ValueError(
-                    f"its collections are {', '.join(self.collection_ids()) or 'none'}"
-                )
+                raise self._lacks(collection)
         for item in found.values():
             if item.get_self_href():
                 item.make_asset_hrefs_absolute()
@@ -137,10 +139,17 @@ class SourceCatalogue:
         with self._reporting(f"Reading collection {collection!r}"):
             record = self._child(collection)
             if not isinstance(record, pystac.Collection):
-                raise ValueError(
-                    f"its collections are {', '.join(self.collection_ids()) or 'none'}"
-                )
+                raise self._lacks(collection)
         return record
+
+    def _lacks(self, collection: str) -> SourceError:
+        there = self.collection_ids()
+        told, more = ", ".join(there[:TOLD_COLLECTIONS]) or "none", len(there) - TOLD_COLLECTIONS
+        return SourceError(
+            f"{redacted(self.address)} has no collection {collection!r}{nearest(collection, there)}"
+            f": its collections are {told}{f' and {more} more' if more > 0 else ''}. Ask for one "
+            "that it has, or another --source; docs/sensors.md tells how sensors name collections."
+        )
 
     def _child(self, collection: str) -> pystac.Catalog | None:
         if isinstance(self.root, pystac_client.Client):
@@ -154,7 +163,7 @@ class SourceCatalogue:
         except _FAULTS as error:
             raise SourceError(
                 f"{task} in {redacted(self.address)} failed: {redacted(str(error))}. "
-                "Is the collection there, and the catalogue in reach?"
+                "Is the catalogue in reach? Run again when it is."
             ) from None
 
     def _items(
@@ -199,8 +208,9 @@ def open_source(source: str) -> SourceCatalogue:
         address = str((path / "catalog.json" if path.is_dir() else path).resolve())
         if not Path(address).is_file():
             raise SourceError(
-                f"Source {source!r} is no STAC catalogue: expected {', '.join(NAMED_SOURCES)}, the "
-                "address of a STAC API, or the path or address of a catalog.json."
+                f"Source {source!r} is no STAC catalogue{nearest(source, NAMED_SOURCES)}: expected "
+                f"{', '.join(NAMED_SOURCES)}, the address of a STAC API, or the path or address of "
+                "a catalog.json."
             )
     try:
         root = pystac.Catalog.from_file(address, stac_io=_FileIO())
@@ -211,7 +221,8 @@ def open_source(source: str) -> SourceCatalogue:
     except _FAULTS as error:
         raise SourceError(
             f"Source {redacted(source)!r} cannot be read as a STAC catalogue: "
-            f"{redacted(str(error))}"
+            f"{redacted(str(error))}. Check the address of its first page or catalog.json, and the "
+            "network."
         ) from None
     return SourceCatalogue(address, profile_of(address), root)
 

@@ -114,6 +114,10 @@ def test_where_nothing_is_found_other_periods_and_sensors_are_told(
         plan_ingest(catalogue, where, S2, two_tiles(), "2025")
     with pytest.raises(SourceError, match=r"\. Of other sensors it has landsat-c2-l2\.$"):
         plan_ingest(catalogue, where, S2, shapely.Point(elsewhere.centre), "2024")
+    west, south, east, north = source.items[0].bbox
+    within = rf"All that it has lie within {west:g},{south:g},{east:g},{north:g}\.$"
+    with pytest.raises(SourceError, match=within):
+        plan_ingest(catalogue, where, S2, "20,40,20.1,40.1", "2024")
 
 
 def test_what_fails_while_others_are_looked_for_hides_nothing(

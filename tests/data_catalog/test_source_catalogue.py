@@ -74,8 +74,9 @@ def test_a_search_over_the_antimeridian_finds_scenes_on_both_sides(tmp_path: Pat
 
 @pytest.mark.parametrize("where", ["nowhere/catalog.json", "planetary-computre", "sensors.toml"])
 def test_a_source_that_is_none_is_refused(where: str) -> None:
-    with pytest.raises(SourceError, match="planetary-computer, earth-search"):
+    with pytest.raises(SourceError, match="planetary-computer, earth-search") as refused:
         open_source(where)
+    assert ("did you mean planetary-computer?" in str(refused.value)) == ("computre" in where)
 
 
 def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path) -> None:
@@ -89,8 +90,12 @@ def test_a_missing_collection_is_named_with_those_there_are(tmp_path: Path) -> N
     source = TinySource(tmp_path / "source")
     red = {"red": (np.full((40, 40), 9000, np.uint16), 30)}
     source.scene("a", "landsat-c2-l2", 32632, 690000, 5334000, red)
-    with pytest.raises(SourceError, match=r"'sentinel-2-l2a'.*its collections are landsat-c2-l2"):
+    with pytest.raises(SourceError, match=r"no collection 'sentinel-2-l2a'.* are landsat-c2-l2\."):
         open_source(str(source.write())).search(S2, HERE, ALWAYS)
+    for number in range(30):
+        source.scene(f"b{number}", f"more-{number}", 32632, 690000, 5334000, red)
+    with pytest.raises(SourceError, match=r"'landsat-c2' \(did you mean landsat.* and 11 more\."):
+        open_source(str(source.write())).search_collection("landsat-c2", HERE, ALWAYS)
 
 
 class _Api(http.server.BaseHTTPRequestHandler):

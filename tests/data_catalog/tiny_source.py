@@ -120,8 +120,10 @@ class TinySource:
         """Writes ``catalog.json`` and all below it; returns its path."""
         catalog = pystac.Catalog("tiny", "Scenes of a test")
         for name in dict.fromkeys(str(item.collection_id) for item in self.items):
+            boxes = np.array([item.bbox for item in self.items if item.collection_id == name])
+            within = [*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()]
             extent = pystac.Extent(
-                pystac.SpatialExtent([[-180.0, -90.0, 180.0, 90.0]]),
+                pystac.SpatialExtent([within]),
                 pystac.TemporalExtent([[datetime(2015, 1, 1, tzinfo=UTC), None]]),
             )
             collection = pystac.Collection(name, name, extent)
