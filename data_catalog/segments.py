@@ -184,11 +184,11 @@ def write_part(path: Path, block_number: int, observations: BlockObservations) -
     stac.sync(path.parent)
 
 
-def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+def read_part(path: Path) -> tuple[pa.Table, dict[str, str]]:
     """A block's part of the index, and the causes of failure by scene ID."""
     table = pq.read_table(path)
     failures: dict[str, str] = json.loads(table.schema.metadata[b"failures"])
-    return table.to_pandas(), failures
+    return table.replace_schema_metadata(None), failures
 
 
 def segment_index(catalogue: Catalogue, segment: pystac.Item) -> gpd.GeoDataFrame:
