@@ -5,8 +5,9 @@ rshash reads and writes adjacent tiles and scattered ones; beside it, in the sam
 tiles are read, and not written, as one would by hand: a window per tile and asset with rasterio,
 and odc-stac per tile, both on 8 threads. Every figure is taken in a process of its own.
 
-Also shown: what writing costs, bytes fetched beside the blocks of the files that hold the tiles,
-threads beside speed, memory beside area, and what a second night costs with 2 % of new scenes.
+Also shown: what writing costs, where processors and where lines of some speed are the limit; bytes
+fetched beside the blocks of the files that hold the tiles, threads beside speed, memory beside
+area, and what a second night costs with 2 % of new scenes.
 
     python benchmarks/ingest.py --pixels 6144
 """
@@ -53,6 +54,9 @@ from data_catalog.planning import IngestPlan, plan_ingest  # noqa: E402
 from data_catalog.rasters import GDAL_SETTINGS  # noqa: E402
 
 LATENCY_S = 0.04
+LINES = (25e6, 50e6, 100e6)
+"""Bytes a second: 200, 400 and 800 Mbit/s."""
+
 THREADS = 8
 SIDE = 1920
 ZONE = Zone(32, "N")
@@ -311,6 +315,23 @@ def compare(work: Workload, server: FaultServer, title: str, rounds: int) -> dic
     return found | {"bytes ratio": sum(asked) / needed}
 
 
+def over_lines(work: Workload, server: FaultServer, rounds: int) -> dict[str, Any]:
+    """What writing costs where the line, not the processor, is what reading waits for."""
+    print(f"\n{'line, MB/s':>10}{'written/s':>11}{'cores':>8}{'only read/s':>13}{'share':>8}")
+    figures = {}
+    for rate in LINES:
+        server.misbehave(Fault("*.tif", "line", at_most=None, seconds=LATENCY_S, rate=rate))
+        ours, read = (best_of(rounds, job, work) for job in (rshash_ingest, rshash_read))
+        share = ours["tiles/s"] / read["tiles/s"]
+        figures[f"line of {rate / 1e6:.0f} MB/s"] = {"written": ours, "read": read, "share": share}
+        print(
+            f"{rate / 1e6:>10.0f}{ours['tiles/s']:>11.1f}{ours['cores']:>8.2f}"
+            f"{read['tiles/s']:>13.1f}{share:>8.2f}"
+        )
+    server.misbehave(latency())
+    return figures
+
+
 def length_of(asked: str) -> int:
     """Bytes of a range such as ``bytes=0-99``."""
     first, last = asked.removeprefix("bytes=").split("-")
@@ -338,6 +359,7 @@ def main() -> None:
                 "scattered": scattered(min(64, across**2 // 4), across),
             }.items():
                 figures[title] = compare(new(tiles), server, title, options.rounds)
+            figures |= over_lines(new(adjacent(across)), server, options.rounds)
             print(f"\n{'threads':>10}{'tiles/s':>10}{'cores':>8}")
             for workers in (1, 2, 4, 8, 16):
                 row = best_of(options.rounds, rshash_ingest, new(adjacent(across)), workers)

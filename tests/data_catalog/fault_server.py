@@ -35,13 +35,15 @@ class Fault:
 
     Attributes:
         pattern: Of paths, as in a shell.
-        kind: ``latency``, ``reset``, ``truncated`` (half the body) or ``status``.
+        kind: ``latency``, ``reset``, ``truncated`` (half the body), ``status``, or ``line``: bodies
+            share a line of so many bytes a second, and wait for it as for ``latency``.
         probability: Of a request to be hit.
         at_most: How often one path is hit, so that retries can mend it; None for ever.
         after: Requests of a path that are answered well before any is hit.
         status: For kind ``status``.
         retry_after: Seconds, as the header tells them; None for no header.
-        seconds: For kind ``latency``.
+        seconds: For kinds ``latency`` and ``line``.
+        rate: For kind ``line``: bytes a second.
     """
 
     pattern: str
@@ -52,6 +54,7 @@ class Fault:
     status: int = 503
     retry_after: int | None = None
     seconds: float = 0.02
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class _Server:
 
     def misbehave(self, faults: list[dict[str, Any]], seed: int) -> None:
         self.faults = [Fault(**fault) for fault in faults]
-        self.seed, self.log = seed, list[tuple[str, str, str, str]]()
+        self.seed, self.log, self.free_at = seed, list[tuple[str, str, str, str]](), 0.0
         self.seen, self.hit = Counter[tuple[int, str]](), Counter[tuple[int, str]]()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,7 +186,7 @@ class _Server:
             return True
         fault = self._fault(url.path)
         extra: dict[str, str] = {}
-        if fault is not None and fault.kind == "latency":
+        if fault is not None and fault.kind in ("latency", "line"):
             await asyncio.sleep(fault.seconds)
         if fault is not None and fault.kind == "status":
             status, content = fault.status, b"busy"
@@ -191,6 +194,8 @@ class _Server:
                 extra["Retry-After"] = str(fault.retry_after)
         else:
             status, content, extra = await self._content(method, url, target, headers, body)
+        if fault is not None and fault.kind == "line":
+            await self._pass_on(len(content) / fault.rate)
         outcome = fault.kind if fault and fault.kind != "status" else str(status)
         self.log.append((method, url.path, headers.get("range", ""), outcome))
         if outcome == "reset":
@@ -202,6 +207,12 @@ class _Server:
         _write(writer, status, sent, extra | {"Content-Length": str(len(content))})
         await writer.drain()
         return outcome != "truncated"
+
+    async def _pass_on(self, seconds: float) -> None:
+        """Waits until what was asked for before, and then so much more, has gone over the line."""
+        now = asyncio.get_running_loop().time()
+        self.free_at = max(self.free_at, now) + seconds
+        await asyncio.sleep(self.free_at - now)
 
     def _fault(self, path: str) -> Fault | None:
         for number, fault in enumerate(self.faults):

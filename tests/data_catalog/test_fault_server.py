@@ -3,8 +3,10 @@
 import http.client
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,15 @@ def test_chance_is_the_same_for_the_same_seed(folder: Path) -> None:
             seen.append([fetch(f"{server.address}/a.tif")[0] for _ in range(20)])
     assert seen[0] == seen[1] != seen[2]
     assert 3 < seen[0].count(503) < 17
+
+
+def test_bodies_share_a_line(folder: Path) -> None:
+    line = Fault("*", "line", at_most=None, seconds=0.0, rate=len(CONTENT) / 0.1)
+    with fault_server(folder, [line]) as server, ThreadPoolExecutor(4) as pool:
+        began = time.monotonic()
+        found = list(pool.map(fetch, [f"{server.address}/a.tif"] * 4))
+        assert time.monotonic() - began > 0.39
+        assert found == [(200, CONTENT)] * 4
 
 
 def test_a_token_is_good_for_so_many_requests(folder: Path) -> None:
