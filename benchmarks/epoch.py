@@ -233,7 +233,8 @@ def main() -> None:
         }.items():
             work = Workload(settings, options.tiles, Path(folder))
             figures[name] = measure(work, options.rounds, options.epochs)
-            print(f"\n{name}: {options.tiles:,} tiles, {options.threads} threads")
+            precision = str(multiplied_precision(CPU)).removeprefix("torch.")
+            print(f"\n{name}: {options.tiles:,} tiles, {options.threads} threads, in {precision}")
             print(f"{'':40}{'tiles/s':>10}{'rshash is':>12}")
             for method, rate in figures[name].items():
                 print(f"{method:40}{rate:>10,.0f}{figures[name]['rshash'] / rate:>11.2f}x")
