@@ -41,6 +41,7 @@ from usearch.index import search as usearch_search
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_schema import code_columns, code_table_schema, collection_of
+from data_catalog.geometry import outline
 from data_catalog.geoparquet import ROW_GROUP_ROWS, write_geoparquet
 from data_catalog.grid import Tile, Zone, footprints
 from data_catalog.models import publish_model
@@ -232,10 +233,9 @@ def publish_rows(root: Path, rows: int, bits: int) -> Catalogue:
     collection, item_id = collection_of(model.model_id), f"{model.model_id}-UTM480-32N-v1"
     path = catalogue.asset_folder(collection, item_id) / "codes.parquet"
     write_rows(path, rows, bits, model.model_id)
-    first = pq.ParquetFile(path).read_row_group(0).slice(0, 100).to_pandas()
-    shapes = shapely.from_wkb(first.pop("geometry").to_numpy())
-    frame = gpd.GeoDataFrame(first.drop(columns="bbox"), geometry=shapes, crs="OGC:CRS84")
-    catalogue.publish(collection, code_table_item(item_id, model, frame, path, 1, {}))
+    first = pq.ParquetFile(path).read_row_group(0).slice(0, 100)
+    region = outline(shapely.from_wkb(first["geometry"].to_numpy()))
+    catalogue.publish(collection, code_table_item(item_id, model, first, path, 1, {}, region))
     return catalogue
 
 

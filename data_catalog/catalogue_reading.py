@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
@@ -65,10 +66,16 @@ class PublishedRecords:
         """IDs of a collection's current items, oldest first; empty where nothing is published."""
         return listed(self.store.read_json(pointer_name(collection_id)))
 
-    def items(self, collection_id: str) -> list[pystac.Item]:
-        """A collection's current items, oldest first; empty where nothing is published."""
+    def items(self, collection_id: str, item_ids: Iterable[str] | None = None) -> list[pystac.Item]:
+        """A collection's current items, oldest first; empty where nothing is published.
+
+        Args:
+            collection_id: The collection.
+            item_ids: Only these, which ``item_ids`` has listed.
+        """
         # Not by ``item``: one that is superseded since it was listed is still all there.
-        return [self._read(collection_id, item_id) for item_id in self.item_ids(collection_id)]
+        wanted = self.item_ids(collection_id) if item_ids is None else item_ids
+        return [self._read(collection_id, item_id) for item_id in wanted]
 
     def item(self, collection_id: str, item_id: str) -> pystac.Item:
         """One published item, current or superseded; ``asset_path`` leads to its files.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 
@@ -17,7 +16,7 @@ from rshash.model import Model
 def encode_observations(
     catalogue: Catalogue,
     model: Model,
-    observations: gpd.GeoDataFrame,
+    observations: pd.DataFrame,
     advance: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Codes of observations, as rows for ``publish_code_tables``.

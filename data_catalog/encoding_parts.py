@@ -31,8 +31,8 @@ from data_catalog.models import load_model
 from data_catalog.segments import BLOCK_ROWS, INDEX_SCHEMA
 from rshash.model import Model
 
-BATCH_TILES = 2048
-"""Tiles of 32 whole blocks: bookkeeping costs milliseconds a batch, encoding them a second."""
+BATCH_TILES = 512
+"""Tiles of eight whole blocks: bookkeeping costs milliseconds a batch, encoding many seconds."""
 
 KEEP_DAYS = 7
 """Parts that no run came back for are removed after this time."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pystac
 
 from data_catalog.catalogue import Catalogue
@@ -16,10 +17,10 @@ from data_catalog.code_tables import (
     published_table,
     stale_observations,
 )
+from data_catalog.current_view import current_view
 from data_catalog.errors import QueryError
 from data_catalog.feature_cache import observation_features
 from data_catalog.models import load_model
-from data_catalog.observations import current_observations
 from rshash.codes import pack
 from rshash.errors import LabelError
 from rshash.features import Features
@@ -51,11 +52,10 @@ def evaluate_codes(
     """
     model = load_model(catalogue, model_id)
     table, before = _published(catalogue, model.model_id)
-    everything = current_observations(
-        catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
-    )
-    stale = set(stale_observations(catalogue, model.model_id, everything)["tile_id"])
-    table = table[table.index.isin(everything["tile_id"]) & ~table.index.isin(stale)]
+    view = current_view(catalogue, model.primary_sensor, model.tile_size, model.extractor.bands)
+    stale = stale_observations(catalogue, model.model_id, view)["tile_id"]
+    is_known = view.positions(pa.array(table.index, pa.string())) >= 0
+    table = table[is_known & ~table.index.isin(stale)]
     if table.empty:
         raise QueryError(
             f"All tiles of {model.model_id} have newer observations than their codes: run "
@@ -70,10 +70,8 @@ def evaluate_codes(
     notes = _drawn_note(len(table))
     if len(table) > MOST_TILES:
         table = table.sample(MOST_TILES, random_state=0).sort_index()
-    observations = everything.set_index("tile_id", drop=False).loc[table.index]
-    features = observation_features(
-        catalogue, model.primary_sensor, observations.reset_index(drop=True), model.extractor
-    )
+    observations = view.frame(view.positions(pa.array(table.index, pa.string())))
+    features = observation_features(catalogue, model.primary_sensor, observations, model.extractor)
     is_learned = (table["code_source"] == LEARNED).to_numpy()
     tiles = _coded_tiles(model, table, features, labels, with_learned=bool(is_learned.any()))
     if is_learned.any() and labels is not None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -50,7 +49,7 @@ Result = TypeVar("Result")
 def compute_features(
     catalogue: Catalogue,
     sensor: str,
-    observations: gpd.GeoDataFrame,
+    observations: pd.DataFrame,
     extractor: Extractor,
     advance: Callable[[int], None] | None = None,
 ) -> None:
@@ -69,7 +68,7 @@ def compute_features(
 def feature_batches(
     catalogue: Catalogue,
     sensor: str,
-    observations: gpd.GeoDataFrame,
+    observations: pd.DataFrame,
     extractor: Extractor,
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -88,7 +87,7 @@ def feature_batches(
 def observation_features(
     catalogue: Catalogue,
     sensor: str,
-    observations: gpd.GeoDataFrame,
+    observations: pd.DataFrame,
     extractor: Extractor,
     advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
@@ -213,7 +212,7 @@ class _Cached:
     """What the cache holds of some observations' features."""
 
     def __init__(
-        self, catalogue: Catalogue, observations: gpd.GeoDataFrame, extractor: Extractor
+        self, catalogue: Catalogue, observations: pd.DataFrame, extractor: Extractor
     ) -> None:
         self.observations = pd.DataFrame(observations[["tile_id", "segment_id", "row"]])
         self.extractor = extractor

@@ -10,7 +10,7 @@ from pathlib import Path
 from data_catalog import stac
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.code_schema import collection_of as codes_of_model
-from data_catalog.code_tables import published_table
+from data_catalog.code_tables import published_columns
 from data_catalog.observations import current_observations
 from data_catalog.orphans import is_in_use, orphans
 from data_catalog.segments import published_bands, segment_index
@@ -180,6 +180,6 @@ def _coded(catalogue: Catalogue, sensor: str) -> set[tuple[str, datetime]]:
         for model_id in catalogue.model_ids()
         for item in catalogue.items(codes_of_model(model_id))
         if item.properties["rshash:sensor"] == sensor
-        for table in [published_table(catalogue, item)]
+        for table in [published_columns(catalogue, item, ["tile_id", "datetime"]).to_pandas()]
         for observed in zip(table["tile_id"], table["datetime"], strict=True)
     }

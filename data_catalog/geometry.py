@@ -30,7 +30,7 @@ def _turn(geometry: BaseGeometry, turn: int) -> BaseGeometry:
     return shapely.transform(part, lambda xy: xy - [[360.0 * turn, 0.0]])
 
 
-def bounding_boxes(footprints: Sequence[BaseGeometry]) -> NDArray[np.float64]:
+def bounding_boxes(footprints: Sequence[BaseGeometry] | NDArray[np.object_]) -> NDArray[np.float64]:
     """West, south, east, north of each geometry, degrees; west > east where it crosses ±180°.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+from numpy.typing import NDArray
 
 from data_catalog.geometry import bounding_boxes, within_world
 
@@ -38,15 +39,28 @@ def write_geoparquet(
         metadata: Goes into the file's key-value metadata, such as the attribution.
         schema: Types of the columns besides the geometry; inferred without it.
     """
-    footprints = frame.geometry.to_numpy()
-    cut = np.array([within_world(g) for g in footprints], object)
     table = pa.Table.from_pandas(frame.drop(columns="geometry"), schema, preserve_index=False)
+    table = with_footprints(table, frame.geometry.to_numpy())
+    write_tiles(path, table.replace_schema_metadata({**metadata, **_geo_of(table)}))
+
+
+def with_footprints(table: pa.Table, footprints: NDArray[np.object_]) -> pa.Table:
+    """A table of tiles with the columns ``geometry`` and ``bbox``, and metadata that tell of them.
+
+    Args:
+        table: Any columns.
+        footprints: A geometry a row, in one piece, longitude and latitude.
+    """
+    cut = np.array([within_world(g) for g in footprints], object)
     table = table.append_column("geometry", pa.array(shapely.to_wkb(cut), pa.binary()))
     boxes = bounding_boxes(footprints)
     corners = [pa.array(boxes[:, i]) for i in range(4)]
     table = table.append_column("bbox", pa.StructArray.from_arrays(corners, names=list(CORNERS)))
-    geo = json.dumps(_geo_metadata(cut))
-    table = table.replace_schema_metadata({**metadata, "geo": geo})
+    return table.replace_schema_metadata({"geo": json.dumps(_geo_metadata(cut))})
+
+
+def write_tiles(path: Path, table: pa.Table) -> None:
+    """Writes a table that has footprints and its metadata, with zstd, in row groups of 100,000."""
     pq.write_table(
         table,
         path,
@@ -56,11 +70,26 @@ def write_geoparquet(
     )
 
 
+def geo_of_all(tables: Sequence[pa.Table]) -> dict[str, str]:
+    """The metadata that tell of the geometries of several tables' rows together."""
+    told = [json.loads(_geo_of(table)["geo"]) for table in tables if table.num_rows]
+    columns = [one["columns"]["geometry"] for one in told]
+    boxes = np.array([column["bbox"] for column in columns])
+    types = sorted({name for column in columns for name in column["geometry_types"]})
+    bbox = [*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()]
+    column = {**columns[0], "geometry_types": types, "bbox": bbox}
+    return {"geo": json.dumps({**told[0], "columns": {"geometry": column}})}
+
+
 def read_geoparquet(path: Path) -> gpd.GeoDataFrame:
     """Reads a table with its geometries; the ``bbox`` column is left out."""
     import geopandas as gpd
 
     return gpd.read_parquet(path)
+
+
+def _geo_of(table: pa.Table) -> dict[str, str]:
+    return {"geo": table.schema.metadata[b"geo"].decode()}
 
 
 def _geo_metadata(geometries: Any) -> dict[str, Any]:

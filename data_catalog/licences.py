@@ -23,8 +23,9 @@ def source_years(sensor_id: str, datetimes: Iterable[Any]) -> Sources:
     """The sources of data that comes from one sensor's scenes of these moments."""
     import pandas as pd
 
-    years = pd.to_datetime(pd.Series(list(datetimes), dtype=object), utc=True).dropna().dt.year
-    return {sensor_id: sorted({int(year) for year in years})}
+    moments = datetimes if isinstance(datetimes, pd.Series) else pd.Series(list(datetimes))
+    years = pd.to_datetime(moments, utc=True).dropna().dt.year
+    return {sensor_id: sorted(map(int, years.unique()))}
 
 
 def merge_sources(*sources: Mapping[str, list[int]]) -> Sources:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import MODELS, Catalogue
@@ -88,8 +91,15 @@ def publish_model(catalogue: Catalogue, model: Model, learned: pd.DataFrame | No
     return model_id
 
 
-def learned_codes(catalogue: Catalogue, model_id: str) -> pd.DataFrame | None:
+def learned_codes(
+    catalogue: Catalogue, model_id: str, tile_ids: Iterable[str] | None = None
+) -> pd.DataFrame | None:
     """The codes that were learned with a published model, as ``with_learned_codes`` takes them.
+
+    Args:
+        catalogue: The catalogue.
+        model_id: The model.
+        tile_ids: Only of these tiles; None for all.
 
     Returns:
         A row per labelled tile, with the observation that its code was learned from; None where the
@@ -102,7 +112,10 @@ def learned_codes(catalogue: Catalogue, model_id: str) -> pd.DataFrame | None:
     if "learned-codes" not in item.assets:
         return None
     path = catalogue.asset_path(item, "learned-codes")
-    return pd.DataFrame(read_geoparquet(path).drop(columns="geometry"))
+    table = pq.read_table(path).drop_columns(["geometry", "bbox"])
+    if tile_ids is not None:
+        table = table.filter(pc.is_in(table["tile_id"], pa.array(tile_ids, pa.string())))
+    return table.to_pandas()
 
 
 def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:

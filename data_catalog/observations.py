@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.current_view import current_view
 from data_catalog.errors import CatalogueError
 from data_catalog.grid import parse_tile_id
 from data_catalog.segments import (
     BLOCK_ROWS,
-    INDEX_SCHEMA,
     bands_of,
-    collection_of,
-    published_bands,
     published_pixels,
-    segment_index,
     stored_scale,
 )
 from data_catalog.sensors import get_sensor
 
 READ_THREADS = 4
-PLANNING_COLUMNS = ["considered_scenes", "reason"]
 
 
 def current_observations(
@@ -34,7 +29,7 @@ def current_observations(
     sensor: str,
     tile_size: int | None = None,
     bands: Collection[str] = (),
-) -> gpd.GeoDataFrame:
+) -> pd.DataFrame:
     """The newest valid observation of every tile that a sensor has seen, over all segments.
 
     Segments may hold different bands: those that lack one that is needed are passed over.
@@ -46,31 +41,15 @@ def current_observations(
         bands: Canonical names of the bands that an observation must have.
 
     Returns:
-        A row per tile, sorted by ``tile_id``: ``segment_id``, and the columns of a segment's index
-        but those that only planning reads.
+        A row per tile, sorted by ``tile_id``: ``segment_id``, ``row``, ``datetime``,
+        ``clear_fraction`` and ``source_scenes``.
     """
-    start = "UTM" if tile_size is None else f"UTM{tile_size}-"
-    frames = []
-    for item in catalogue.items(collection_of(sensor)):
-        if not published_bands(item).issuperset(bands):
-            continue
-        frame = segment_index(catalogue, item).drop(columns=PLANNING_COLUMNS)
-        frame = frame[(frame["state"] == "valid") & frame["tile_id"].str.startswith(start)]
-        if len(frame):
-            frames.append(frame)
-    if not frames:
-        columns = [*INDEX_SCHEMA.names, "segment_id", "geometry"]
-        empty = gpd.GeoDataFrame(columns=columns, geometry="geometry", crs="OGC:CRS84")
-        return empty.drop(columns=PLANNING_COLUMNS)
-    # Segments come oldest first and the sort is stable: of one moment, the last published wins.
-    rows = pd.concat(frames, ignore_index=True).sort_values("datetime", kind="stable")
-    newest = rows.drop_duplicates("tile_id", keep="last").sort_values("tile_id")
-    return gpd.GeoDataFrame(newest.reset_index(drop=True), geometry="geometry")
+    return current_view(catalogue, sensor, tile_size, bands).frame()
 
 
 def passed_over(
     catalogue: Catalogue, sensor: str, tile_size: int, bands: Sequence[str]
-) -> gpd.GeoDataFrame:
+) -> pd.DataFrame:
     """Observations that would be the newest of their tiles, did they not lack one of the bands.
 
     Args:
@@ -82,10 +61,14 @@ def passed_over(
     Returns:
         As ``current_observations`` gives them.
     """
-    newest = current_observations(catalogue, sensor, tile_size)
-    usable = current_observations(catalogue, sensor, tile_size, bands)
-    moments = newest["tile_id"].map(usable.set_index("tile_id")["datetime"])
-    return newest[~(moments == newest["datetime"])]
+    usable = current_view(catalogue, sensor, tile_size, bands)
+    if not usable.lacking:
+        return usable.frame(np.empty(0, np.int64))
+    newest = current_view(catalogue, sensor, tile_size)
+    at = usable.positions(newest.tile_ids)
+    same = at >= 0
+    same[same] = usable.times[at[same]] == newest.times[same]
+    return newest.frame(np.flatnonzero(~same))
 
 
 def read_tiles(

@@ -16,20 +16,16 @@ from data_catalog import stac
 from data_catalog.areas import parse_area, parse_period
 from data_catalog.catalogue import Catalogue
 from data_catalog.catalogue_address import working_folder
+from data_catalog.considered import Considered, considered_scenes
 from data_catalog.costs import fetched_bytes, seconds_for, stored_bytes
 from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.grid import DEFAULT_TILE_SIZE, Tile, blocks_of
 from data_catalog.nearby_scenes import told_instead
-from data_catalog.reading import NOT_OBSERVED, Composite
+from data_catalog.reading import Composite
 from data_catalog.redaction import redacted, redacted_record
 from data_catalog.scenes import newest_processing, pass_of, scene_datetime, scenes_over
 from data_catalog.search_areas import ground_of
-from data_catalog.segments import (
-    collection_of,
-    published_bands,
-    published_composite,
-    segment_index,
-)
+from data_catalog.segments import collection_of
 from data_catalog.sensors import Sensor, get_sensor
 from data_catalog.source_catalogue import open_source
 from data_catalog.tile_cover import tiles_covering
@@ -209,9 +205,17 @@ def plan_ingest(
     ground = ground_of(tiles)
     origin = open_source(source)
     scenes = newest_processing(origin.search(known, ground, interval))
-    done = _considered(catalogue, known, names, minimum_clear, composite)
     candidates = scenes_over(tiles, scenes)
-    if not candidates and not any(tile.id in done for tile in tiles):
+    considered = considered_scenes(
+        catalogue,
+        known.id,
+        [tile.id for tile in candidates or tiles],
+        [scene.id for scene in scenes],
+        bands=names,
+        minimum_clear=minimum_clear,
+        composite=composite,
+    )
+    if not candidates and not considered.any_known:
         between = interval.replace(".999999", "").replace("/", " and ")
         raise SourceError(
             f"{redacted(origin.address)} has no {known.title} scenes over the area "
@@ -220,7 +224,7 @@ def plan_ingest(
         )
     # What is new of a median is all of it.
     together = {scene.id: pass_of(scene) if composite == "best" else "" for scene in scenes}
-    wanted = _unread(candidates, done, together)
+    wanted = _unread(candidates, considered, together)
     blocks = {
         block.id: {tile.id: wanted[tile] for tile in members}
         for block, members in blocks_of(list(wanted)).items()
@@ -243,37 +247,17 @@ def plan_ingest(
     )
 
 
-def _considered(
-    catalogue: Catalogue,
-    sensor: Sensor,
-    bands: tuple[str, ...],
-    minimum_clear: float,
-    composite: Composite,
-) -> dict[str, set[str]]:
-    done: dict[str, set[str]] = {}
-    for item in catalogue.items(collection_of(sensor.id)):
-        if not published_bands(item).issuperset(bands) or published_composite(item) != composite:
-            continue
-        index = segment_index(catalogue, item)
-        # What was too cloudy for an earlier, stricter run gets a second chance.
-        unseen = index["reason"].str.startswith(NOT_OBSERVED).eq(True)
-        unclear = index["clear_fraction"] < minimum_clear
-        index = index[(index["state"] == "valid") | unclear | unseen]
-        for tile_id, scene_ids in zip(index["tile_id"], index["considered_scenes"], strict=True):
-            done.setdefault(tile_id, set()).update(scene_ids)
-    return done
-
-
 def _unread(
-    candidates: dict[Tile, list[str]], done: dict[str, set[str]], passes: dict[str, str]
+    candidates: dict[Tile, list[str]], considered: Considered, passes: dict[str, str]
 ) -> dict[Tile, list[str]]:
     found: dict[Tile, list[str]] = {}
     # Neighbours share one list of scenes: what is new of it is told once.
-    known: dict[tuple[int, frozenset[str]], list[str]] = {}
-    for tile, scene_ids in candidates.items():
-        before = frozenset(done.get(tile.id, ()))
-        key = id(scene_ids), before
+    known: dict[tuple[int, int], list[str]] = {}
+    groups = considered.groups[: len(candidates)].tolist()
+    for (tile, scene_ids), group in zip(candidates.items(), groups, strict=True):
+        key = id(scene_ids), group
         if key not in known:
+            before = considered.scenes[group]
             new = {passes[scene_id] for scene_id in scene_ids if scene_id not in before}
             known[key] = [scene_id for scene_id in scene_ids if passes[scene_id] in new]
         if known[key]:

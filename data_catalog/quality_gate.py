@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
@@ -20,8 +20,9 @@ from data_catalog.code_tables import (
     codes_of,
     collection_of,
     publish_code_tables,
-    published_table,
+    published_columns,
 )
+from data_catalog.current_view import CurrentView, joined, positions_in
 from data_catalog.errors import CatalogueError
 from data_catalog.feature_cache import observation_features
 from data_catalog.labels import published_labels
@@ -48,7 +49,7 @@ def assess(
     catalogue: Catalogue,
     model: Model,
     proposed: ProposedCodes,
-    observations: gpd.GeoDataFrame,
+    view: CurrentView,
     thresholds: Thresholds,
 ) -> list[Measure]:
     """Measures codes before they are published.
@@ -57,8 +58,7 @@ def assess(
         catalogue: Holds the observations' segments, and land cover if there is some.
         model: Made the codes.
         proposed: All codes as they would be published.
-        observations: The current ones of the model's sensor, as ``current_observations`` returns
-            them.
+        view: The current observations of the model's sensor.
         thresholds: What the codes must fulfil.
     """
     classes = len(model.training.get("classes", ()))
@@ -68,35 +68,43 @@ def assess(
     codes = codes_of(proposed.table, model.bits)
     measures = measure_codes(codes, model.bits, thresholds)
     measures += measure_flips(proposed.flipped_bits, model.bits, thresholds)
-    probe: pd.DataFrame = _probe_rows(proposed.table, observations)
-    seen = observations.set_index("tile_id", drop=False).loc[probe["tile_id"]]
-    features = observation_features(
-        catalogue, model.primary_sensor, seen.reset_index(drop=True), model.extractor
-    )
+    rows, at = _probe_rows(proposed.table, view)
+    probe, seen = proposed.table.take(pa.array(rows)), view.frame(at)
+    features = observation_features(catalogue, model.primary_sensor, seen, model.extractor)
     complete = np.flatnonzero(~np.isnan(features).any(axis=1))
-    probe, features = probe.iloc[complete], features[complete]
+    probe, features = probe.take(pa.array(complete)), features[complete]
     measures += measure_features(codes_of(probe, model.bits), features, thresholds)
     return measures + _by_land_cover(catalogue, model, probe, thresholds)
 
 
-def _probe_rows(table: pd.DataFrame, observations: gpd.GeoDataFrame) -> pd.DataFrame:
-    """Rows of the probe set: the tiles whose IDs have the smallest hashes."""
-    current = pd.MultiIndex.from_frame(pd.DataFrame(observations[["tile_id", "datetime"]]))
-    rows = table[pd.MultiIndex.from_frame(table[["tile_id", "datetime"]]).isin(current)]
-    hashes = pd.util.hash_array(rows["tile_id"].to_numpy(object))
-    return rows.iloc[np.sort(np.argsort(hashes, kind="stable")[:PROBE_TILES])]
+def _probe_rows(table: pa.Table, view: CurrentView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The probe set: of the tiles whose codes are of current pixels those with the smallest hashes.
+
+    Returns:
+        Their rows in the table, and in the view.
+    """
+    tile_ids = joined(table["tile_id"])
+    hashes = pd.util.hash_array(tile_ids.to_numpy(zero_copy_only=False))
+    order = np.argsort(hashes, kind="stable")
+    times = table["datetime"].cast(pa.int64()).to_numpy()
+    at = view.positions(tile_ids)
+    is_current = at >= 0
+    is_current[is_current] = view.times[at[is_current]] == times[is_current]
+    rows = np.sort(order[is_current[order]][:PROBE_TILES])
+    return rows, at[rows]
 
 
 def _by_land_cover(
-    catalogue: Catalogue, model: Model, probe: pd.DataFrame, thresholds: Thresholds
+    catalogue: Catalogue, model: Model, probe: pa.Table, thresholds: Thresholds
 ) -> list[Measure]:
     collections = [one for one in catalogue.collections() if one.startswith("land-cover-")]
     if not collections:
         return []
-    labels = published_labels(catalogue, collections[-1], probe["tile_id"], LAND_COVER_SHARE)
-    labelled = probe[probe["tile_id"].isin(labels.tile_ids)]
-    at = pd.Index(labels.tile_ids).get_indexer(pd.Index(labelled["tile_id"]))
-    return measure_labels(codes_of(labelled, model.bits), labels.values[at], thresholds)
+    tile_ids = joined(probe["tile_id"])
+    labels = published_labels(catalogue, collections[-1], tile_ids.to_pylist(), LAND_COVER_SHARE)
+    at = positions_in(pa.array(labels.tile_ids, pa.string()), tile_ids)
+    codes = codes_of(probe, model.bits)[at >= 0]
+    return measure_labels(codes, labels.values[at[at >= 0]], thresholds)
 
 
 def keep_back(
@@ -152,14 +160,16 @@ def publish_kept_back(catalogue: Catalogue, model: Model) -> list[dict[str, obje
         CatalogueError: There are none.
     """
     rows = kept_back(catalogue, model.model_id)
-    published = [
-        published_table(catalogue, item)[["tile_id", "datetime"]]
-        for item in catalogue.items(collection_of(model.model_id))
-    ]
-    if published:
-        newest = pd.concat(published).set_index("tile_id")["datetime"]
-        before = newest.reindex(rows["tile_id"]).to_numpy()
-        rows = rows[~(before > rows["datetime"].to_numpy())]
+    tile_ids = pa.array(rows["tile_id"], pa.string())
+    times = rows["datetime"].to_numpy("datetime64[us]").astype(np.int64)
+    is_older = np.zeros(len(rows), np.bool_)
+    for item in catalogue.items(collection_of(model.model_id)):
+        table = published_columns(catalogue, item, ["tile_id", "datetime"])
+        at = positions_in(joined(table["tile_id"]), tile_ids)
+        known = np.flatnonzero(at >= 0)
+        published = table["datetime"].cast(pa.int64()).to_numpy()[at[known]]
+        is_older[known] |= published > times[known]
+    rows = rows[~is_older]
     report = publish_code_tables(catalogue, model, rows.reset_index(drop=True))
     drop_kept_back(catalogue, model.model_id)
     return report

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
+from shapely.geometry.base import BaseGeometry
 
 from data_catalog import stac
 from data_catalog.geometry import outline
-from data_catalog.grid import Tile, parse_tile_id
+from data_catalog.grid import Tile, Zone, parse_tile_id
 from data_catalog.licences import (
     Sources,
     collection_credit,
@@ -203,36 +206,50 @@ def land_cover_item(
 def code_table_item(
     item_id: str,
     model: Model,
-    frame: gpd.GeoDataFrame,
+    table: pa.Table,
     path: Path,
     version_number: int,
     scene_hrefs: Mapping[str, str],
+    region: tuple[BaseGeometry, list[float]],
 ) -> pystac.Item:
     """The item of a code table: one UTM zone, one model, one version.
 
     Args:
         item_id: The item's ID.
         model: The model that made the codes.
-        frame: The table.
+        table: The table.
         path: The staged table.
         version_number: 1 for the first version of the zone.
         scene_hrefs: Address of each source scene's item by its ID, unsigned.
+        region: What the tiles cover together, and its bounding box.
     """
-    sources = source_years(model.primary_sensor, frame["datetime"])
-    item = _tile_item(item_id, frame, licence_fields(sources), licence_links(sources))
+    moments = table["datetime"].to_pandas()
+    sources = source_years(model.primary_sensor, moments)
+    tile = parse_tile_id(table["tile_id"][0].as_py())
+    item = _item(
+        item_id,
+        region,
+        (moments.min(), moments.max()),
+        {tile.zone},
+        licence_fields(sources),
+        licence_links(sources),
+    )
+    code_sources = pc.value_counts(table["code_source"]).to_pylist()
     item.properties |= {
-        "title": f"{model.bits}-bit codes of zone {_tiles(frame)[0].zone} by {model.model_id}",
+        "title": f"{model.bits}-bit codes of zone {tile.zone} by {model.model_id}",
         "version": str(version_number),
-        "grid:code": grid_code(_tiles(frame)[0]),
-        "table:row_count": len(frame),
-        "processing:lineage": _lineage(model.model_id, frame),
+        "grid:code": grid_code(tile),
+        "table:row_count": table.num_rows,
+        "processing:lineage": _lineage(
+            model.model_id, {one["values"]: one["counts"] for one in code_sources}
+        ),
         "rshash:model": model.model_id,
         "rshash:sensor": model.primary_sensor,
         "rshash:bits": model.bits,
         "rshash:bit_order": "bit 0 is the most significant bit of code_0",
         "rshash:metric": "hamming",
-        "rshash:code_source": sorted(set(frame["code_source"])),
-        "rshash:grid": grid_code(_tiles(frame)[0]).split("-")[0],
+        "rshash:code_source": sorted(one["values"] for one in code_sources),
+        "rshash:grid": grid_code(tile).split("-")[0],
     }
     item.stac_extensions += [stac.TABLE, stac.GRID, stac.EMBEDDINGS]
     item.add_asset("embeddings", table_asset(path, "Hash codes", ["data"]))
@@ -244,8 +261,8 @@ def code_table_item(
     return item
 
 
-def _lineage(model_id: str, table: pd.DataFrame) -> str:
-    learned = int((table["code_source"] == "learned").sum())
+def _lineage(model_id: str, code_sources: Mapping[str, int]) -> str:
+    learned = code_sources.get("learned", 0)
     kept = f" {learned} labelled tiles have the code that was learned with it." if learned else ""
     return f"Tiles were encoded by model {model_id}.{kept}"
 
@@ -262,22 +279,33 @@ def _tile_item(
     links: list[pystac.Link],
     interval: tuple[datetime, datetime] | None = None,
 ) -> pystac.Item:
-    region, bbox = outline(frame.geometry.to_numpy())
     start, end = interval or (datetime.now(UTC),) * 2
     if interval is None and frame["datetime"].notna().any():
         observed = pd.to_datetime(frame["datetime"], utc=True)
         start, end = observed.min(), observed.max()
+    zones = {tile.zone for tile in _tiles(frame)}
+    return _item(item_id, outline(frame.geometry.to_numpy()), (start, end), zones, licence, links)
+
+
+def _item(
+    item_id: str,
+    region: tuple[BaseGeometry, list[float]],
+    interval: tuple[datetime, datetime],
+    zones: set[Zone],
+    licence: Mapping[str, Any],
+    links: list[pystac.Link],
+) -> pystac.Item:
+    geometry, bbox = region
     item = pystac.Item(
         item_id,
-        region.__geo_interface__,
+        geometry.__geo_interface__,
         bbox,
         None,
         {},
-        start_datetime=start,
-        end_datetime=end,
+        start_datetime=interval[0],
+        end_datetime=interval[1],
         stac_extensions=[stac.PROCESSING, stac.PROJECTION],
     )
-    zones = {tile.zone for tile in _tiles(frame)}
     item.properties |= {
         **licence,
         **software(),

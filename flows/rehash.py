@@ -20,6 +20,7 @@ from data_catalog.code_tables import (
     stale_observations,
     with_learned_codes,
 )
+from data_catalog.current_view import current_view
 from data_catalog.encoding_parts import (
     EncodingPlan,
     discard,
@@ -28,7 +29,6 @@ from data_catalog.encoding_parts import (
     plan_encoding,
 )
 from data_catalog.models import learned_codes, load_model
-from data_catalog.observations import current_observations
 from data_catalog.quality_gate import assess, drop_kept_back, keep_back, publish_kept_back
 from flows.artifacts import show_table
 from flows.bands import tell_of_passed_over
@@ -63,9 +63,7 @@ def find_stale(catalog: str, model_id: str | None) -> Path:
     model = load_model(catalogue, model_id)
     about = model.primary_sensor, model.tile_size, model.extractor.bands
     tell_of_passed_over(catalogue, *about)
-    observations = stale_observations(
-        catalogue, model.model_id, current_observations(catalogue, *about)
-    )
+    observations = stale_observations(catalogue, model.model_id, current_view(catalogue, *about))
     return plan_encoding(catalogue, model.model_id, observations).path
 
 
@@ -89,16 +87,14 @@ def publish(
     plan = EncodingPlan.load(plan_path)
     catalogue = Catalogue.open(plan.catalog)
     model = load_model(catalogue, plan.model_id)
-    rows = with_learned_codes(
-        encoded_rows(plan), learned_codes(catalogue, plan.model_id), model.bits
-    )
+    rows = encoded_rows(plan)
+    learned = learned_codes(catalogue, plan.model_id, rows["tile_id"])
+    rows = with_learned_codes(rows, learned, model.bits)
     measures: list[Measure] = []
 
     def check(proposed: ProposedCodes) -> None:
-        current = current_observations(
-            catalogue, model.primary_sensor, model.tile_size, model.extractor.bands
-        )
-        measures.extend(assess(catalogue, model, proposed, current, thresholds))
+        view = current_view(catalogue, model.primary_sensor, model.tile_size, model.extractor.bands)
+        measures.extend(assess(catalogue, model, proposed, view, thresholds))
         if failed := failures(measures):
             raise QualityError("; ".join(failed))
 

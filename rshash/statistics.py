@@ -56,7 +56,8 @@ def code_statistics(codes: Words, bits: int) -> CodeStatistics:
     pairs = np.abs(correlations[np.triu_indices(bits, 1)])
     return CodeStatistics(
         codes=n,
-        distinct=len(np.unique(codes, axis=0)),
+        # Rows of one number sort ten times as fast as numbers than as rows.
+        distinct=len(np.unique(codes[:, 0]) if codes.shape[1] == 1 else np.unique(codes, axis=0)),
         bit_balance=tuple(((means + 1) / 2).tolist()),
         max_abs_bit_correlation=float(pairs.max()),
         mean_abs_bit_correlation=float(pairs.mean()),

@@ -5,10 +5,12 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 import zarr
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.current_view import VIEW_SCHEMA, CurrentView, scenes_as_text
 from data_catalog.geoparquet import write_geoparquet
 from data_catalog.grid import Tile, Zone, footprints
 from data_catalog.segments import BLOCK_ROWS
@@ -48,11 +50,30 @@ def index(
     return gpd.GeoDataFrame(frame, geometry=footprints(some_tiles), crs="OGC:CRS84")
 
 
-def publish_segment(catalogue: Catalogue, segment_id: str, table: gpd.GeoDataFrame) -> None:
+def view_of(observations: pd.DataFrame) -> CurrentView:
+    """A view of observations that no segment need hold."""
+    names = ["tile_id", "row", "datetime", "clear_fraction", "source_scenes"]
+    rows = pa.Table.from_pandas(pd.DataFrame(observations[names]), preserve_index=False)
+    scenes = scenes_as_text(rows["source_scenes"])
+    columns = {
+        "tile_id": rows["tile_id"],
+        "segment": pa.array([0] * len(observations), pa.int32()),
+        **{name: rows[name] for name in ("row", "datetime", "clear_fraction")},
+        "source_scenes": scenes,
+    }
+    return CurrentView(("one",), (), pa.table(columns).cast(VIEW_SCHEMA).sort_by("tile_id"))
+
+
+def publish_segment(
+    catalogue: Catalogue,
+    segment_id: str,
+    table: gpd.GeoDataFrame,
+    bands: tuple[str, ...] = BANDS,
+) -> None:
     folder = catalogue.asset_folder(f"tiles-{SENSOR}", segment_id)
     group = zarr.create_group(folder / "pixels.zarr", attributes={"pixels": "reflectance"})
     side = SIZE // get_sensor(SENSOR).resolution
-    shape = (len(table), len(BANDS), side, side)
+    shape = (len(table), len(bands), side, side)
     array = group.create_array(
         "reflectance",
         shape=shape,
@@ -60,14 +81,14 @@ def publish_segment(catalogue: Catalogue, segment_id: str, table: gpd.GeoDataFra
         chunks=(1, *shape[1:]),
         shards=(BLOCK_ROWS, *shape[1:]),
     )
-    array.attrs.update(bands=list(BANDS), scale_factor=1e-4, add_offset=0.0)
+    array.attrs.update(bands=list(bands), scale_factor=1e-4, add_offset=0.0)
     write_geoparquet(folder / "index.parquet", table, {})
     scenes = sorted({scene for scenes in table["source_scenes"] for scene in scenes})
     item = segment_item(
         segment_id,
         get_sensor(SENSOR),
         table,
-        BANDS,
+        bands,
         {scene: f"{SCENES}/{scene}" for scene in scenes},
         folder,
     )

@@ -8,16 +8,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from published_world import SENSOR, index, make_model, random_codes, tiles
+from published_world import SENSOR, index, make_model, random_codes, tiles, view_of
+from shapely.geometry import shape
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.code_schema import code_table_schema, collection_of
 from data_catalog.code_tables import (
     CHANGES,
     LEARNED,
     code_rows,
-    code_table_schema,
     codes_of,
-    collection_of,
     publish_code_tables,
     published_table,
     stale_observations,
@@ -25,6 +25,7 @@ from data_catalog.code_tables import (
     write_code_table,
 )
 from data_catalog.errors import CatalogueError
+from data_catalog.geometry import outline
 from data_catalog.grid import Zone, parse_tile_id
 from rshash.codes import hamming_distance, pack
 from rshash.errors import CodeError
@@ -70,7 +71,7 @@ def test_bit_order_is_what_it_has_always_been(tmp_path):
 def test_a_table_reads_back_sorted_and_exact(tmp_path, bits):
     path, written = table_file(tmp_path, bits)
     read = gpd.read_parquet(path)
-    assert list(read["tile_id"]) == sorted(written["tile_id"])
+    assert list(read["tile_id"]) == written["tile_id"].to_pylist()
     expected = {t.id: c for t, c in zip(tiles(30), random_codes(30, bits), strict=True)}
     assert all(
         np.array_equal(code, expected[tile_id])
@@ -112,7 +113,8 @@ def test_a_tile_over_the_antimeridian_is_cut_and_its_box_wraps(tmp_path):
 
 def test_plain_sql_ranks_as_the_code_does(tmp_path):
     path, table = table_file(tmp_path, bits=128)
-    query = table["tile_id"][7]
+    tile_ids = table["tile_id"].to_pylist()
+    query = tile_ids[7]
     found = duckdb.connect().execute(
         """
         SELECT t.tile_id,
@@ -126,8 +128,8 @@ def test_plain_sql_ranks_as_the_code_does(tmp_path):
     )
     codes = codes_of(table, 128)
     distances = hamming_distance(codes[7:8], codes)[0]
-    order = [i for i in np.lexsort((table["tile_id"], distances)) if i != 7][:10]
-    assert found.fetchall() == [(table["tile_id"][i], int(distances[i])) for i in order]
+    order = [i for i in np.lexsort((tile_ids, distances)) if i != 7][:10]
+    assert found.fetchall() == [(tile_ids[i], int(distances[i])) for i in order]
 
 
 def test_new_codes_are_merged_with_the_published_ones(catalogue, model):
@@ -147,6 +149,19 @@ def test_new_codes_are_merged_with_the_published_ones(catalogue, model):
     assert table.loc[tiles(1)[0].id, "code_0"] == second[0, 0]
     assert list(table.loc[tiles(1)[0].id, "source_scenes"]) == ["S2B_2"]
     assert table.loc[tiles(20)[19].id, "code_0"] == first[19, 0]
+
+
+@pytest.mark.parametrize("column", [84, 176])
+def test_an_item_s_region_grows_with_its_tiles(catalogue, model, column):
+    zone = Zone(1, "N")  # whose first columns lie over the antimeridian
+    first, more = tiles(4, zone, column, 100), tiles(2, zone, column, 101)
+    publish_code_tables(catalogue, model, rows(first, random_codes(4)))
+    publish_code_tables(catalogue, model, rows(more, random_codes(2)))
+    [item] = items_of(catalogue, model)
+    region, bbox = outline([tile.footprint for tile in {*first, *more}])
+    assert shapely.area(shapely.symmetric_difference(region, shape(item.geometry))) < 1e-5
+    assert np.allclose(item.bbox, bbox, atol=1e-5)
+    assert (bbox[0] > bbox[2]) == (column == 84)
 
 
 def test_zones_without_news_keep_their_item(catalogue, model):
@@ -171,14 +186,14 @@ def items_of(catalogue, model):
 
 def test_observations_are_stale_until_their_code_is_published(catalogue, model):
     night_1 = index(tiles(10))
-    assert len(stale_observations(catalogue, model.model_id, night_1)) == 10
+    assert len(stale_observations(catalogue, model.model_id, view_of(night_1))) == 10
     publish_code_tables(catalogue, model, code_rows(night_1, random_codes(10)))
-    assert stale_observations(catalogue, model.model_id, night_1).empty
+    assert stale_observations(catalogue, model.model_id, view_of(night_1)).empty
     night_2 = pd.concat(
         [index(tiles(3), "2024-06-02", "S2B_2"), night_1.iloc[3:], index(tiles(1, row=9))]
     )
-    stale = stale_observations(catalogue, model.model_id, night_2)
-    assert list(stale["tile_id"]) == [t.id for t in [*tiles(3), *tiles(1, row=9)]]
+    stale = stale_observations(catalogue, model.model_id, view_of(night_2))
+    assert list(stale["tile_id"]) == sorted(t.id for t in [*tiles(3), *tiles(1, row=9)])
 
 
 def test_a_damaged_table_is_named_with_a_way_out(catalogue, model):
@@ -188,7 +203,7 @@ def test_a_damaged_table_is_named_with_a_way_out(catalogue, model):
     path = catalogue.asset_path(item, "embeddings")
     os.truncate(path, 500)
     with pytest.raises(CatalogueError, match=rf"{path.name} cannot be read .*catalog rollback"):
-        stale_observations(catalogue, model.model_id, night)
+        stale_observations(catalogue, model.model_id, view_of(night))
 
 
 def test_codes_that_fail_the_check_are_not_published(catalogue, model):
@@ -196,7 +211,7 @@ def test_codes_that_fail_the_check_are_not_published(catalogue, model):
     before = catalogue.contents()
 
     def refuse(codes):
-        assert len(codes.table) == 5
+        assert codes.table.num_rows == 5
         raise CodeError("all alike")
 
     more = rows(tiles(1, Zone(33, "N")), random_codes(1))
@@ -239,7 +254,7 @@ def test_tables_tell_learned_codes_from_the_network_s(catalogue, model):
     assert pq.read_schema(path).metadata[b"rshash:code_source"] == b"learned, network"
     table = current(catalogue, model).set_index("tile_id")
     assert (table.loc[[t.id for t in tiles(4)], "code_source"] == "learned").all()
-    assert stale_observations(catalogue, model.model_id, index(tiles(10))).empty
+    assert stale_observations(catalogue, model.model_id, view_of(index(tiles(10)))).empty
 
     seen_again = rows(tiles(10)[3:4], random_codes(1, seed=8), "2024-06-05", "S2B_9")
     publish_code_tables(catalogue, model, with_learned_codes(seen_again, learned, 64))

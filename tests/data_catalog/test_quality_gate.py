@@ -5,6 +5,7 @@ from published_world import SENSOR, index, make_model, publish_segment, random_c
 
 from data_catalog import quality_gate
 from data_catalog.catalogue import Catalogue
+from data_catalog.code_merging import as_arrow
 from data_catalog.code_tables import (
     ProposedCodes,
     code_rows,
@@ -13,9 +14,9 @@ from data_catalog.code_tables import (
     publish_code_tables,
     published_table,
 )
+from data_catalog.current_view import current_view
 from data_catalog.errors import CatalogueError
 from data_catalog.models import publish_model
-from data_catalog.observations import current_observations
 from data_catalog.quality_gate import assess, keep_back, kept_back, publish_kept_back
 from rshash.quality import Thresholds
 
@@ -55,7 +56,7 @@ def test_the_gate_sees_all_codes_and_the_flips_of_new_ones(catalogue: Catalogue,
     publish_code_tables(catalogue, model, rows())
     new = rows(COUNT + 5, "2024-06-02", seed=1).iloc[10:]
     found = proposed(catalogue, model, new)
-    assert sorted(found.table["tile_id"]) == sorted(tile.id for tile in tiles(COUNT + 5))
+    assert found.table["tile_id"].to_pylist() == sorted(tile.id for tile in tiles(COUNT + 5))
     before, after = codes_of(rows(), 64)[10:], codes_of(new, 64)[: COUNT - 10]
     flips = np.bitwise_count(before ^ after).sum(1)
     assert sorted(found.flipped_bits) == sorted(flips)
@@ -66,7 +67,7 @@ def test_codes_are_measured_on_the_same_tiles_every_time(
 ) -> None:
     monkeypatch.setattr(quality_gate, "PROBE_TILES", 25)
     publish_segment(catalogue, "one", index(tiles(COUNT)))
-    observations = current_observations(catalogue, SENSOR)
+    view = current_view(catalogue, SENSOR)
     asked: list[list[str]] = []
 
     def features(catalogue, sensor, seen, extractor):
@@ -74,19 +75,23 @@ def test_codes_are_measured_on_the_same_tiles_every_time(
         return np.random.default_rng(0).normal(size=(len(seen), 4)).astype(np.float32)
 
     monkeypatch.setattr(quality_gate, "observation_features", features)
-    all_codes = ProposedCodes(rows().assign(model_id="m"), np.zeros(0, np.int64))
-    measures = assess(catalogue, model, all_codes, observations, Thresholds())
+    frame = rows().assign(model_id="m")
+
+    def proposed(some: pd.DataFrame) -> ProposedCodes:
+        return ProposedCodes(as_arrow(some, 64), np.zeros(0, np.int64))
+
+    measures = assess(catalogue, model, proposed(frame), view, Thresholds())
     assert [one.name for one in measures] == [
         "distinct codes",
         "bit balance",
         "agreement with features",
     ]
-    shuffled = all_codes.table.sample(frac=1, random_state=0)
-    assess(catalogue, model, ProposedCodes(shuffled, np.zeros(0)), observations, Thresholds())
+    shuffled = frame.sample(frac=1, random_state=0)
+    assess(catalogue, model, proposed(shuffled), view, Thresholds())
     assert sorted(asked[0]) == sorted(asked[1]) and len(asked[0]) == 25
     # A code of an observation that is no longer current says nothing of the current pixels.
-    old = all_codes.table.assign(datetime=pd.Timestamp("2023-06-01", tz="UTC"))
-    measures = assess(catalogue, model, ProposedCodes(old, np.zeros(0)), observations, Thresholds())
+    old = frame.assign(datetime=pd.Timestamp("2023-06-01", tz="UTC"))
+    measures = assess(catalogue, model, proposed(old), view, Thresholds())
     assert [one.name for one in measures] == ["distinct codes", "bit balance"]
 
 
