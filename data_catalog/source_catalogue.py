@@ -33,6 +33,7 @@ TIMEOUT_S = 60.0
 TOLD_COLLECTIONS = 20
 """Names of collections in a message: some catalogues have hundreds."""
 
+MADE_UP_FOR = "the next run makes up for what this one missed."
 # What libraries raise about answers that are missing, or are no STAC.
 _FAULTS = (
     APIError,
@@ -163,7 +164,7 @@ class SourceCatalogue:
         except _FAULTS as error:
             raise SourceError(
                 f"{task} in {redacted(self.address)} failed: {redacted(str(error))}. "
-                "Is the catalogue in reach? Run again when it is."
+                f"Is the catalogue in reach? Run again when it is: {MADE_UP_FOR}"
             ) from None
 
     def _items(
@@ -222,7 +223,7 @@ def open_source(source: str) -> SourceCatalogue:
         raise SourceError(
             f"Source {redacted(source)!r} cannot be read as a STAC catalogue: "
             f"{redacted(str(error))}. Check the address of its first page or catalog.json, and the "
-            "network."
+            f"network: {MADE_UP_FOR}"
         ) from None
     return SourceCatalogue(address, profile_of(address), root)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_catalog import stac
 from data_catalog.errors import CatalogueError
+from data_catalog.nights import LOCK, RUN
 
 
 class FolderStore:
@@ -171,5 +172,7 @@ class FolderStore:
 
 
 def _is_content(path: Path) -> bool:
-    # A run that was killed while it made the catalogue leaves what it had staged.
-    return not (path.name.startswith(".catalog.json.") and path.suffix == ".staged")
+    # A night begins before there is a catalogue, and one that was killed while it made the
+    # catalogue leaves what it had staged.
+    staged = path.name.startswith(".catalog.json.") and path.suffix == ".staged"
+    return not staged and path.name not in (RUN, LOCK)

@@ -15,6 +15,8 @@ from typing import Any
 from PIL import Image
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.reporting import tell
+
 PICTURE_WIDTH = 1000
 """Pixels, at the most: lists of artifacts are read with all that is in them."""
 
@@ -23,12 +25,12 @@ BARS = "▁▂▃▄▅▆▇█"
 
 def show_table(key: str, rows: list[dict[str, Any]], title: str) -> None:
     """Shows rows as a table."""
-    create_table_artifact(table=rows, key=key, description=f"# {title}")
+    tell(lambda: create_table_artifact(table=rows, key=key, description=f"# {title}"))
 
 
 def show_text(key: str, markdown: str) -> None:
     """Shows a text in Markdown."""
-    create_markdown_artifact(markdown, key=key)
+    tell(lambda: create_markdown_artifact(markdown, key=key))
 
 
 def inline_address(path: Path) -> str:

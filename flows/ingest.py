@@ -18,6 +18,7 @@ from data_catalog.costs import check_room
 from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.ingest import WORKERS, ingest_block, publish_segment
 from data_catalog.planning import IngestPlan, is_finished, plan_ingest
+from data_catalog.redaction import redacted
 from flows.artifacts import show_table
 from flows.checks import check_ingest
 from flows.parameters import IngestFlowParameters
@@ -33,17 +34,20 @@ BLOCKS_PER_TASK = 4
 @task(task_run_name="plan {sensor}", cache_policy=NO_CACHE)
 def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> IngestPlan:
     """Searches one sensor's scenes and tells what is new; writes nothing."""
-    return plan_ingest(
-        Catalogue.open_or_create(parameters.catalog),
-        parameters.source,
-        sensor,
-        parameters.area,
-        parameters.period,
-        tile_size=parameters.tile_size,
-        bands=list(parameters.bands_of(sensor)),
-        minimum_clear=parameters.minimum_clear,
-        composite=parameters.composite,
-    )
+    try:
+        return plan_ingest(
+            Catalogue.open_or_create(parameters.catalog),
+            parameters.source,
+            sensor,
+            parameters.area,
+            parameters.period,
+            tile_size=parameters.tile_size,
+            bands=list(parameters.bands_of(sensor)),
+            minimum_clear=parameters.minimum_clear,
+            composite=parameters.composite,
+        )
+    except SourceError as error:
+        raise SourceError(f"No scenes of {sensor}: {error}") from None
 
 
 @task(
@@ -107,7 +111,7 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     for row, plan in zip(planned, plans.values(), strict=True):
         report.append({key: value for key, value in row.items() if key not in ESTIMATES})
         if isinstance(plan, IngestPlan) and not plan.is_empty:
-            report[-1] |= _ingest_sensor(parameters.catalog, plan)
+            report[-1] |= _ingest_sensor(parameters.catalog, parameters.source, plan)
     show_table("ingested", report, "Ingested")
     return report
 
@@ -122,7 +126,7 @@ def _plan(parameters: IngestFlowParameters, sensor: str) -> IngestPlan | str:
         return str(error)
 
 
-def _ingest_sensor(catalog: str, plan: IngestPlan) -> dict[str, Any]:
+def _ingest_sensor(catalog: str, source: str, plan: IngestPlan) -> dict[str, Any]:
     sensor, block_ids = plan.sensor_id, plan.block_ids
     plan_folder = plan.save(Catalogue.open_or_create(catalog))
     batches = [
@@ -138,6 +142,7 @@ def _ingest_sensor(catalog: str, plan: IngestPlan) -> dict[str, Any]:
             progress.advance(done["blocks"])
     if failures:
         table = [{"scene": scene, "cause": cause} for scene, cause in sorted(failures.items())]
-        show_table("failed-scenes", table, f"Scenes of {sensor} that failed")
+        title = f"Scenes of {sensor} that {redacted(source)} did not give: the next run asks again"
+        show_table("failed-scenes", table, title)
         counts["unreadable scenes"] = len(failures)
     return {"segment": publish(catalog, sensor, plan_folder), **counts}

@@ -10,6 +10,7 @@ from data_catalog.catalogue import Catalogue
 from flows.artifacts import show_text
 from flows.checks import check_nightly
 from flows.ingest import ingest
+from flows.one_night import one_night
 from flows.parameters import (
     IngestFlowParameters,
     NightlyParameters,
@@ -28,11 +29,12 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     A catalogue without a model gets one first. Run twice, the second run finds nothing to do.
     """
     check_nightly(parameters)
-    ingested = ingest(parameters.narrowed_to(IngestFlowParameters))
-    if parameters.model is None and Catalogue.open(parameters.catalog).latest_model_id() is None:
-        train(parameters.narrowed_to(TrainParameters))
-    published = rehash(parameters.narrowed_to(RehashFlowParameters))
-    show_text("nightly", _report(ingested, published))
+    with one_night(parameters.catalog):
+        ingested = ingest(parameters.narrowed_to(IngestFlowParameters))
+        if parameters.model is None and not Catalogue.open(parameters.catalog).latest_model_id():
+            train(parameters.narrowed_to(TrainParameters))
+        published = rehash(parameters.narrowed_to(RehashFlowParameters))
+        show_text("nightly", _report(ingested, published))
     return {"ingested": ingested, "published": published}
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from flows.reporting import tell
 from rshash.progress import Progress as Epoch
 
 ARTIFACT_SECONDS = 2.0
@@ -51,7 +52,7 @@ class Progress:
         self._bar.start()
         self._task = self._bar.add_task(self.title, total=self.total)
         if FlowRunContext.get() or TaskRunContext.get():
-            self._artifact = cast(UUID, create_progress_artifact(0.0, description=self.title))
+            self._artifact = tell(self._begin, waits=())
         return self
 
     def advance(self, units: int = 1, note: str = "") -> None:
@@ -70,7 +71,7 @@ class Progress:
             print(line.rstrip(), file=sys.stderr)
         if self._artifact and time.monotonic() - self._updated > ARTIFACT_SECONDS:
             self._updated = time.monotonic()
-            update_progress_artifact(self._artifact, progress=min(percent, 100.0))
+            self._tell(min(percent, 100.0))
 
     def __exit__(
         self,
@@ -80,7 +81,15 @@ class Progress:
     ) -> None:
         self._bar.stop()
         if self._artifact and error is None:
-            update_progress_artifact(self._artifact, progress=100.0)
+            self._tell(100.0)
+
+    def _begin(self) -> UUID:
+        return cast(UUID, create_progress_artifact(0.0, description=self.title))
+
+    def _tell(self, percent: float) -> None:
+        artifact = self._artifact
+        assert artifact is not None
+        tell(lambda: update_progress_artifact(artifact, progress=percent), waits=())
 
 
 class EpochProgress:

@@ -1,9 +1,12 @@
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
 import shapely
 from demo_nights import WORLD, Nights, checksums
+from disturbed_nights import DisturbedWorld, disturbed_world
+from night_process import NightProcesses, night_processes
 
 from data_catalog.demo_world.world import build_world, world_area
 from data_catalog.http_server import serve_folder
@@ -27,3 +30,22 @@ def nights(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         run.reports.append(nightly(parameters))
         run.reports.append(nightly(parameters))
         yield run
+
+
+@pytest.fixture(scope="session")
+def disturbed(
+    prefect_api: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DisturbedWorld]:
+    """A world whose second night can be disturbed; processes that run tests share what is built."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "disturbed"
+    with disturbed_world(folder) as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def processes(
+    prefect_api: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NightProcesses]:
+    with night_processes(tmp_path_factory.mktemp("processes")) as running:
+        yield running

@@ -5,15 +5,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 import shapely
+from disturbed_nights import DisturbedWorld, assert_as_undisturbed
+from fault_server import Fault
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world.scenes import World
@@ -99,3 +104,62 @@ def test_a_worker_runs_a_deployment(client: SyncPrefectClient, tmp_path: Path) -
     assert done.state is not None and done.state.is_completed(), done.state
     collections = Catalogue.open(tmp_path / "catalogue").collections()
     assert collections == ["tiles-sentinel-2-l2a", "tiles-landsat-c2-l2"]
+
+
+@contextmanager
+def worker(said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that goes on until it is ended."""
+    with said.open("wb") as output:
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "rshash"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def process_of(run: FlowRun) -> psutil.Process:
+    """The process that works on a flow run."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
+                return process
+    raise AssertionError(f"no process works on {run.name}")
+
+
+def wait_for(what: str, found: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+
+
+def test_a_night_ends_neither_with_the_one_before_nor_with_its_worker(
+    client: SyncPrefectClient, disturbed: DisturbedWorld, tmp_path: Path
+) -> None:
+    catalogue = disturbed.after_first_night(tmp_path / "catalogue")
+    nightly = client.read_deployment_by_name("nightly/nightly")
+
+    def begun() -> FlowRun:
+        disturbed.server.misbehave(Fault("*.tif", "latency", at_most=1, seconds=4.0))
+        given = {"parameters": disturbed.parameters(catalogue)}
+        run = client.create_flow_run_from_deployment(nightly.id, parameters=given)
+        wait_for("a night that reads", lambda: disturbed.server.requests("*.tif"))
+        return run
+
+    def state(run: FlowRun) -> State:
+        now = client.read_flow_run(run.id).state
+        assert now is not None
+        return now
+
+    with worker(tmp_path / "worker.txt") as process:
+        killed = begun()
+        process_of(killed).kill()
+        wait_for("its state", lambda: state(killed).is_final())
+        assert state(killed).is_crashed() and "SIGKILL" in str(state(killed).message)
+        run = begun()
+        process.kill()
+        wait_for("the end of the night", lambda: state(run).is_final())
+    assert state(run).is_completed(), state(run)
+    assert_as_undisturbed(catalogue, disturbed)

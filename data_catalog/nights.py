@@ -1,0 +1,51 @@
+"""One night at a time in a catalogue, and what became of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_catalog import stac
+from data_catalog.catalogue_address import working_folder
+from data_catalog.errors import CatalogueError
+
+LOCK, RUN = ".night.lock", ".night.json"
+"""Files of the catalogue: one is locked while a night lasts, the other names its run."""
+
+
+@contextmanager
+def only_night(catalog: str, run_id: str) -> Iterator[str | None]:
+    """Keeps other nights of this machine out of a catalogue while one lasts.
+
+    The lock ends with its process; the run's ID stays behind where that was killed.
+
+    Args:
+        catalog: Folder or address of the catalogue; it need not be there yet.
+        run_id: The night's own.
+
+    Yields:
+        ID of the night before, if its process ended without a word.
+
+    Raises:
+        CatalogueError: Another night is under way, or the folder cannot be written to.
+    """
+    folder = working_folder(catalog)
+    run = folder / RUN
+    try:
+        with stac.locked(folder / LOCK, wait=False):
+            before = _run_of(run)
+            stac.write_json(run, {"run": run_id})
+            try:
+                yield before
+            finally:
+                run.unlink(missing_ok=True)
+    except BlockingIOError:
+        raise CatalogueError(
+            f"Another night is at work in {catalog} (flow run {_run_of(run)}): let it end, or "
+            "cancel it. What it does not come to, the next night does."
+        ) from None
+
+
+def _run_of(path: Path) -> str | None:
+    return str(stac.read_json(path)["run"]) if path.exists() else None
