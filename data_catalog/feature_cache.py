@@ -299,17 +299,19 @@ class _Segment:
             return
         rows, features = (np.concatenate(arrays) for arrays in zip(*self._unsaved, strict=True))
         self._unsaved.clear()
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = uuid4().hex
-        with FeatureFile.create(self._features(name), features.shape, np.float32) as file:
-            file.append(features)
         index = np.empty(len(rows), _ROW)
         index["row"], index["complete"] = rows, ~np.isnan(features).any(axis=1)
         part = self.folder / f"{name}.part"
-        with part.open("wb") as output:
-            np.save(output, index)
-        stac.sync(part)
-        self._open(part.replace(self.folder / f"{name}.rows.npy"))
+        with stac.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FeatureFile.create(self._features(name), features.shape, np.float32) as file:
+                file.append(features)
+            with part.open("wb") as output:
+                np.save(output, index)
+            stac.sync(part)
+            part.replace(self.folder / f"{name}.rows.npy")
+        self._open(self.folder / f"{name}.rows.npy")
 
     def _open(self, path: Path) -> None:
         features = self._features(path.name.removesuffix(".rows.npy"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -153,19 +154,26 @@ class FeatureWriter:
 
         Raises:
             FeatureError: Rows are missing.
+            OSError: The disk is full, say.
         """
         if self._written != self._shape[0]:
             self._discard()
             raise FeatureError(
                 f"{self._path} should hold {self._shape[0]} rows, but got {self._written}."
             )
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError:
+            self._discard()
+            raise
         self._part.replace(self._path)
 
     def _discard(self) -> None:
-        self._file.close()
+        # On a full disk there is no room for what is still in memory either.
+        with suppress(OSError):
+            self._file.close()
         self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> FeatureWriter:

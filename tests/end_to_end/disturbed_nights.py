@@ -25,13 +25,15 @@ from data_catalog.demo_world.scenes import World
 from data_catalog.demo_world.world import build_world
 from data_catalog.ingest import read_planned_block
 from data_catalog.observations import current_observations
-from data_catalog.planning import plan_ingest
+from data_catalog.planning import IngestPlan, plan_ingest
 from data_catalog.segments import published_pixels
 from data_catalog.verification import verify
 from flows.parameters import NightlyParameters
 
 WORLD = World(tiles=6, column=38 * 8 - 3, row=346 * 8 - 3)
 """Four blocks that meet in its middle."""
+
+BLOCKS = 4
 
 SENSORS = ["sentinel-2-l2a", "landsat-c2-l2"]
 BITS = 16
@@ -116,9 +118,24 @@ def own_ranges(world: DisturbedWorld) -> dict[tuple[str, str], str]:
     """What only one block of the second night fetches: its ID by path and range."""
     wanted: dict[tuple[str, str], set[str]] = {}
     catalogue = Catalogue.open(world.folder / "first")
+    for number in range(BLOCKS):
+        # A server of its own for each: nothing is known of its files yet.
+        with fault_server(world.folder / "world") as server:
+            for plan in _plans(DisturbedWorld(world.folder, server), catalogue):
+                block_id = plan.block_ids[number]
+                read_planned_block(plan, block_id)
+                # Of coarser files blocks share parts.
+                for request in server.requests("*_10m.tif"):
+                    wanted.setdefault((request.path, request.bytes), set()).add(block_id)
+    own = {place: min(blocks) for place, blocks in wanted.items() if len(blocks) == 1}
+    assert len(set(own.values())) == BLOCKS
+    return own
+
+
+def _plans(world: DisturbedWorld, catalogue: Catalogue) -> Iterator[IngestPlan]:
     night = NightlyParameters(**world.parameters(catalogue))
     for sensor in SENSORS:
-        plan = plan_ingest(
+        yield plan_ingest(
             catalogue,
             night.source,
             sensor,
@@ -127,12 +144,6 @@ def own_ranges(world: DisturbedWorld) -> dict[tuple[str, str], str]:
             bands=list(night.bands_of(sensor)),
             minimum_clear=night.minimum_clear,
         )
-        for block_id in plan.block_ids:
-            world.server.misbehave()
-            read_planned_block(plan, block_id)
-            for request in world.server.requests("*.tif"):
-                wanted.setdefault((request.path, request.bytes), set()).add(block_id)
-    return {place: min(blocks) for place, blocks in wanted.items() if len(blocks) == 1}
 
 
 def blocks_in_flight(catalogue: Catalogue) -> set[str]:

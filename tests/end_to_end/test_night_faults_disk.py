@@ -9,7 +9,7 @@ import pytest
 from disturbed_nights import DisturbedWorld, assert_as_undisturbed, page_of, run_called
 from night_process import Disturbance, NightProcesses
 
-MIB = 64
+MIB = 16
 
 
 @pytest.fixture
@@ -24,9 +24,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.parametrize(
-    "stage", ["reading", "publishing segments", "encoding", "publishing codes"]
-)
+@pytest.mark.parametrize("stage", ["reading", "encoding", "publishing codes"])
 def test_a_full_disk(
     stage: str, disturbed: DisturbedWorld, processes: NightProcesses, disk: Path
 ) -> None:
