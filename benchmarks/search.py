@@ -43,7 +43,7 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.code_schema import code_columns, code_table_schema, collection_of
 from data_catalog.geometry import outline
 from data_catalog.geoparquet import ROW_GROUP_ROWS, write_geoparquet
-from data_catalog.grid import Tile, Zone, footprints
+from data_catalog.grid import Tile, Zone, corners_of
 from data_catalog.models import publish_model
 from data_catalog.query_tables import CodeTables
 from data_catalog.stac_items import code_table_item
@@ -199,16 +199,19 @@ def write_rows(path: Path, rows: int, bits: int, model_id: str) -> None:
     writer = None
     for start in range(0, rows, ROW_GROUP_ROWS):
         places = np.arange(start, min(rows, start + ROW_GROUP_ROWS))
-        tiles = [Tile(zone, 400 + p // tall, 1000 + p % tall, size) for p in places.tolist()]
-        frame = pd.DataFrame({"tile_id": [tile.id for tile in tiles]})
+        across, up = 400 + places // tall, 1000 + places % tall
+        prefix = Tile(zone, 400, 1000, size).id.partition("_")[0]
+        pairs = zip(across.tolist(), up.tolist(), strict=True)
+        frame = pd.DataFrame({"tile_id": [f"{prefix}_{x:04d}_{y:04d}" for x, y in pairs]})
         frame["datetime"] = pd.Timestamp("2024-06-01", tz="UTC")
         for name in code_columns(bits):
-            frame[name] = random.integers(0, 2**64, len(tiles), np.uint64)
+            frame[name] = random.integers(0, 2**64, len(places), np.uint64)
         frame["code_source"], frame["model_id"] = "network", model_id
-        frame["source_scenes"] = [["S2A_MSIL2A_20240601T102031_R065_T32UNU"]] * len(tiles)
-        frame["clear_fraction"] = random.random(len(tiles), np.float32)
+        frame["source_scenes"] = [["S2A_MSIL2A_20240601T102031_R065_T32UNU"]] * len(places)
+        frame["clear_fraction"] = random.random(len(places), np.float32)
         part = path.with_suffix(".part")
-        squares = gpd.GeoDataFrame(frame, geometry=footprints(tiles), crs="OGC:CRS84")
+        corners = shapely.polygons(corners_of(zone, across, up, size))
+        squares = gpd.GeoDataFrame(frame, geometry=corners, crs="OGC:CRS84")
         write_geoparquet(part, squares, {}, code_table_schema(bits))
         group = pq.read_table(part)
         writer = writer or pq.ParquetWriter(path, group.schema, compression="zstd")

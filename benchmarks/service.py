@@ -11,10 +11,12 @@ import argparse
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +34,6 @@ from rshash.model import Model
 from rshash.scaling import FeatureScaling
 
 ZONES, WEST, COLUMNS, SOUTH = (31, 32, 33), 90, 334, 2400
-PORT = 8765
 SCRIPT = """
 math.randomseed(%(seed)d)
 request = function()
@@ -82,13 +83,13 @@ def publish(folder: Path, tiles: int, distinct: int) -> int:
     return rows
 
 
-def load(seconds: int, connections: int, shape: dict[str, int], folder: Path) -> dict[str, float]:
+def load(
+    address: str, seconds: int, connections: int, shape: dict[str, int], folder: Path
+) -> dict[str, float]:
     script = folder / "wrk.lua"
     script.write_text(SCRIPT % shape)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    text = subprocess.run(
-        [*command, f"http://127.0.0.1:{PORT}"], check=True, capture_output=True, text=True
-    ).stdout
+    text = subprocess.run([*command, address], check=True, capture_output=True, text=True).stdout
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     return {
         "queries_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
@@ -120,17 +121,18 @@ def main() -> None:
         if not (folder / "catalog.json").exists():
             publish(folder, options.tiles, options.distinct)
         command = [str(Path(sys.executable).with_name("rshash")), "serve", "--catalog", str(folder)]
-        server = subprocess.Popen([*command, "--port", str(PORT)])
+        port = _free_port()
+        server = subprocess.Popen([*command, "--port", str(port)])
+        address = f"http://127.0.0.1:{port}"
         try:
-            _wait()
+            _wait(address, server)
             shape = {"seed": 1, "zones": len(ZONES), "columns": COLUMNS, "rows": rows}
             few = {"seed": 2, "zones": 1, "columns": 10, "rows": 10}
-            load(2, options.connections, shape | {"seed": 3}, Path(temporary))
+            ask = partial(load, address, folder=Path(temporary), connections=options.connections)
+            ask(2, shape=shape | {"seed": 3})
             results = {
-                "tiles drawn at random": load(
-                    options.seconds, options.connections, shape, Path(temporary)
-                ),
-                "a hundred tiles": load(options.seconds, options.connections, few, Path(temporary)),
+                "tiles drawn at random": ask(options.seconds, shape=shape),
+                "a hundred tiles": ask(options.seconds, shape=few),
             }
         finally:
             server.terminate()
@@ -142,10 +144,16 @@ def main() -> None:
         options.json.write_text(json.dumps(results, indent=1))
 
 
-def _wait() -> None:
-    for _ in range(300):
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/healthz").close()
+            urllib.request.urlopen(f"{address}/healthz").close()
             return
         except OSError:
             time.sleep(0.2)

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -62,3 +63,30 @@ def nights_of(root: Path | str, model_id: str) -> list[int]:
         assert np.array_equal(codes_of(table, 64), codes_of(expected, 64))
         nights.append(number)
     return nights
+
+
+class Reader(threading.Thread):
+    """Reads the current tables all the time, with pauses for a server that answers one at a time.
+
+    Attributes:
+        reads: The nights that it found.
+        failure: What it could not read.
+    """
+
+    def __init__(self, root: Path | str, model_id: str, pause: float = 0.0) -> None:
+        super().__init__(daemon=True)
+        self.root, self.model_id, self._pause = root, model_id, pause
+        self._ended = threading.Event()
+        self.reads: list[list[int]] = []
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._ended.wait(self._pause):
+                self.reads.append(nights_of(self.root, self.model_id))
+        except BaseException as error:
+            self.failure = error
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()

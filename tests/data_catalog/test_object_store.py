@@ -11,7 +11,7 @@ import obstore
 import pandas as pd
 import pytest
 from ingesting import S2, add_granule, plan, run
-from killed_publishing import PLACES, nights_of
+from killed_publishing import PLACES, Reader, nights_of
 from object_server import SECRET, environment, read_only
 from obstore.store import S3Store
 from published_world import index, make_model, publish_segment, random_codes, tiles
@@ -175,6 +175,8 @@ def test_publishing_to_a_bucket_that_is_killed_leaves_whole_versions_only(
     writes = run_night(2)
     assert writes is not None
     chance, killed, newest = random.Random(7), 0, [2, 2]
+    reader = Reader(address, model.model_id, pause=0.1)
+    reader.start()
     for number in range(3, 3 + KILLS):
         moment, delay = chance.randrange(1, writes), chance.uniform(0.0, 0.02)
         killed += run_night(number, moment, delay) is None
@@ -182,6 +184,8 @@ def test_publishing_to_a_bucket_that_is_killed_leaves_whole_versions_only(
         assert all(now in (old, number) for now, old in zip(found, newest, strict=True))
         assert verify(catalogue) == []
         newest = found
+    reader.end()
+    assert reader.failure is None and reader.reads
     assert killed >= KILLS / 2 and max(newest) > 2
     run_night(100)
     assert nights_of(address, model.model_id) == [100, 100] and verify(catalogue) == []

@@ -3,11 +3,10 @@
 import multiprocessing
 import random
 import signal
-import threading
 import time
 from pathlib import Path
 
-from killed_publishing import PLACES, nights_of, publish
+from killed_publishing import PLACES, Reader, nights_of, publish
 from published_world import index, make_model, publish_segment
 from stac_schemas import assert_catalogue_valid
 
@@ -43,24 +42,6 @@ def run(
         assert process.exitcode in ((0,) if moment == kill_after else (0, -signal.SIGKILL))
 
 
-class Reader(threading.Thread):
-    """Reads the current tables all the time."""
-
-    def __init__(self, root: Path, model_id: str) -> None:
-        super().__init__()
-        self.root, self.model_id = root, model_id
-        self.ended = threading.Event()
-        self.reads: list[list[int]] = []
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            while not self.ended.is_set():
-                self.reads.append(nights_of(self.root, self.model_id))
-        except BaseException as error:
-            self.failure = error
-
-
 def test_publishing_that_is_killed_leaves_whole_versions_only(tmp_path: Path) -> None:
     # Once for all runs: importing takes longer than they do.
     modules = [
@@ -93,8 +74,7 @@ def test_publishing_that_is_killed_leaves_whole_versions_only(tmp_path: Path) ->
         assert all(night in (before, begun) for night, before in zip(found, newest, strict=True))
         assert verify(catalogue) == []
         newest = found
-    reader.ended.set()
-    reader.join()
+    reader.end()
     assert reader.failure is None and len(reader.reads) > KILLS
     assert killed >= KILLS / 2 and max(newest) > 2
     run(root, begun + 1)
