@@ -1,4 +1,4 @@
-"""One night at a time in a catalogue, and what became of the one before."""
+"""One night at a time in a catalogue, which remembers the last one's run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from data_catalog.catalogue_address import working_folder
 from data_catalog.errors import CatalogueError
 
 LOCK, RUN = ".night.lock", ".night.json"
-"""Files of the catalogue: one is locked while a night lasts, the other names its run."""
+"""Files of the catalogue: one is locked while a night lasts, the other names the last one's run."""
 
 
 @contextmanager
 def only_night(catalog: str, run_id: str) -> Iterator[str | None]:
     """Keeps other nights of this machine out of a catalogue while one lasts.
 
-    The lock ends with its process; the run's ID stays behind where that was killed.
+    The lock ends with its process: who has it knows that the night before has ended, however.
 
     Args:
         catalog: Folder or address of the catalogue; it need not be there yet.
         run_id: The night's own.
 
     Yields:
-        ID of the night before, if its process ended without a word.
+        ID of the run of the night before, if there was one.
 
     Raises:
         CatalogueError: Another night is under way, or the folder cannot be written to.
@@ -36,10 +36,7 @@ def only_night(catalog: str, run_id: str) -> Iterator[str | None]:
         with stac.locked(folder / LOCK, wait=False):
             before = _run_of(run)
             stac.write_json(run, {"run": run_id})
-            try:
-                yield before
-            finally:
-                run.unlink(missing_ok=True)
+            yield before
     except BlockingIOError:
         raise CatalogueError(
             f"Another night is at work in {catalog} (flow run {_run_of(run)}): let it end, or "

@@ -16,8 +16,8 @@ from data_catalog.nights import only_night
 from flows.reporting import tell
 
 CUT_OFF = (
-    "The process of this run was ended from outside, or its machine was. What it had read and "
-    "published stays; the next run goes on from there."
+    "This run ended without a word: its process or its machine was ended from outside, or this "
+    "server was out of reach. What it had read and published stays, and the next run goes on there."
 )
 
 _UNDER_WAY = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
@@ -25,7 +25,7 @@ _UNDER_WAY = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
 
 @contextmanager
 def one_night(catalog: str) -> Iterator[None]:
-    """Keeps other nights out of a catalogue, and tells the server of one that was killed before.
+    """Keeps other nights out of a catalogue, and tells the server if the one before was killed.
 
     Raises:
         CatalogueError: Another night is under way, or the folder cannot be written to.

@@ -56,5 +56,5 @@ def test_the_night_after_one_that_was_killed_finishes_its_work(
         assert_as_undisturbed(catalogue, disturbed)
         run = run_called(name)
         assert run.state is not None and run.state.is_crashed(), name
-        assert "ended from outside" in page_of(run)
+        assert "ended without a word" in page_of(run)
     assert went_on >= 3
