@@ -109,7 +109,7 @@ def stage_of(event: str, arguments: tuple[Any, ...], root: str) -> str | None:
         return "reading"
     if "/codes-" in path:
         return "publishing codes"
-    if "/.cache" in path or "/.encod" in path:
+    if "/.cache/encoded/" in path or "/.cache/features/" in path:
         return "encoding"
     writes = event != "open" or (isinstance(arguments[1], str) and "r" not in arguments[1])
     return "publishing segments" if "/tiles-" in path and writes else "looking"

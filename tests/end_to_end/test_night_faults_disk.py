@@ -9,6 +9,8 @@ import pytest
 from disturbed_nights import DisturbedWorld, assert_as_undisturbed, page_of, run_called
 from night_process import Disturbance, NightProcesses
 
+pytestmark = pytest.mark.timeout(900)
+
 MIB = 16
 
 

@@ -14,6 +14,8 @@ from stac_api import postgresql, postgresql_programs
 
 from data_catalog.catalogue import Catalogue
 
+pytestmark = pytest.mark.timeout(900)
+
 SLOW = Fault("*.tif", "latency", at_most=1, seconds=4.0)
 """So that a night is still reading when its server has ended."""
 
@@ -27,7 +29,9 @@ def night_whose_server_ends(
     """A night; what disturbs it happens while it reads. Returns its exit status."""
     world.server.misbehave(SLOW)
     nights.begin("disturbed", world.parameters(catalogue))
+    deadline = time.monotonic() + 300
     while not list(catalogue.root.glob(".plans/*/parts/*.lock")):
+        assert time.monotonic() < deadline, nights.said("disturbed")
         time.sleep(0.05)
     disturb()
     return nights.wait().status

@@ -19,6 +19,8 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.errors import SourceError
 from flows.parameters import NightlyParameters
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
