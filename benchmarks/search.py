@@ -12,6 +12,8 @@ place: as many distinct codes, in clusters.
 The second part writes a code table of many rows, as `rshash rehash` publishes them, and times the
 look-up of tile IDs and the whole command `rshash similar` from a cold start.
 
+Ten million codes take more than 12 GiB of memory, and one number of bits ten minutes.
+
     python benchmarks/search.py --codes 1e6 1e7 --rows 1e7
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -225,7 +228,10 @@ def publish_rows(root: Path, rows: int, bits: int) -> Catalogue:
     """A catalogue with one published table of so many rows; one that is there is used again."""
     if (root / "catalog.json").exists():
         return Catalogue.open(root)
-    catalogue = Catalogue.create(root)
+    # Under its own name once it is whole: a run may be cut off.
+    unfinished = root.with_name(f".{root.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    catalogue = Catalogue.create(unfinished)
     spec = {"kind": "mosaiks", "bands": ["blue", "green", "red"], "features": 16, "seed": 1}
     extractor = make_extractor(spec)
     scaling = FeatureScaling(np.zeros(extractor.dimensions, np.float32))
