@@ -245,7 +245,7 @@ def publish_rows(root: Path, rows: int, bits: int) -> Catalogue:
     first = pq.ParquetFile(path).read_row_group(0).slice(0, 100)
     region = outline(shapely.from_wkb(first["geometry"].to_numpy()))
     catalogue.publish(collection, code_table_item(item_id, model, first, path, 1, {}, region))
-    return catalogue
+    return Catalogue.open(unfinished.rename(root))
 
 
 def look_up(catalogue: Catalogue, rows: int) -> dict[str, float]:
