@@ -18,13 +18,14 @@ import aiohttp
 from yarl import URL
 
 from data_catalog.errors import ReadError, SourceError
+from data_catalog.polite import turn
 from data_catalog.profiles import forget_tokens, sign
 from data_catalog.redaction import redacted
 
 _LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 64
-"""Requests in flight at once, in a process."""
+"""Requests in flight at once, in a process, to all sources together."""
 
 RETRY_DELAYS_S = (0.25, 1.0, 3.0)
 LONGEST_WAIT_S = 120.0
@@ -153,7 +154,10 @@ class RangeReader:
         try:
             # What is written with escapes, as signatures are, must stay as it is.
             url = URL(address, encoded=address.isascii() and " " not in address)
-            async with self.session.get(url, headers=headers, proxy=self._proxy) as response:
+            async with (
+                turn(self.href, self.profile),
+                self.session.get(url, headers=headers, proxy=self._proxy) as response,
+            ):
                 _check_status(response)
                 if response.status == 200 and (response.content_length or 0) > WHOLE_FILE_BYTES:
                     raise ReadError("its server gives no byte ranges, and it is too large to fetch")

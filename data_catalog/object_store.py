@@ -32,6 +32,7 @@ from data_catalog import stac
 from data_catalog.asset_files import files_in
 from data_catalog.catalogue_address import bucket_and_prefix, endpoint, working_folder
 from data_catalog.errors import CatalogueError
+from data_catalog.leases import LEASE
 from data_catalog.redaction import redacted
 
 TRANSFERS = 8
@@ -263,7 +264,7 @@ class BucketStore:
         Raises:
             CatalogueError: Something does.
         """
-        if self.names("."):
+        if set(self.names(".")) - {LEASE}:
             raise CatalogueError(
                 f"{self} is not empty: a new catalogue needs an empty bucket, or a prefix in it "
                 "that nothing begins with."

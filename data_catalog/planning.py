@@ -89,6 +89,14 @@ class IngestPlan:
         """The scenes by ID."""
         return {k: pystac.Item.from_dict(v, migrate=False) for k, v in self.scenes.items()}
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the scenes' addresses hold signatures or passwords.
+
+        These are not saved: just the process that planned can read such scenes.
+        """
+        return redacted_record(self.scenes) != self.scenes
+
     def summary(self) -> dict[str, int]:
         """What reading it will cost: scenes, blocks, tiles, and estimates as costs.py makes them.
 

@@ -24,11 +24,14 @@ GENERIC = "generic"
 SIGNING_TIMEOUT_S = 180.0
 """Long enough to wait out a "too many requests"."""
 
-_PROFILES: dict[str, dict[str, str]] = tomllib.loads(
+REQUESTS = 64
+"""Requests for pixels that a catalogue without a profile gets at once."""
+
+_PROFILES: dict[str, dict[str, Any]] = tomllib.loads(
     resources.files("data_catalog").joinpath("catalogues.toml").read_text()
 )
 
-NAMED_SOURCES = {name: profile["address"] for name, profile in _PROFILES.items()}
+NAMED_SOURCES: dict[str, str] = {name: profile["address"] for name, profile in _PROFILES.items()}
 """Addresses of the catalogues that have a name."""
 
 SILENCE_S = 30.0
@@ -43,6 +46,11 @@ def profile_of(address: str) -> str:
     host = urlsplit(address).hostname
     hosts = {urlsplit(known).hostname: name for name, known in NAMED_SOURCES.items()}
     return hosts.get(host, GENERIC)
+
+
+def requests_at_once(profile: str) -> int:
+    """How many requests for pixels a catalogue gets at once, from all of a run."""
+    return int(_PROFILES.get(profile, {}).get("requests", REQUESTS))
 
 
 def sign(href: str, profile: str) -> str:

@@ -26,6 +26,7 @@ from rasterio.windows import Window
 
 from data_catalog.byte_ranges import CONNECTIONS, TIMEOUT, RangeReader, is_remote
 from data_catalog.errors import ReadError, SourceError
+from data_catalog.polite import turn
 from data_catalog.profiles import sign
 
 HEADER_BYTES = 32 * 1024
@@ -132,21 +133,26 @@ class Rasters:
 
     async def _open(self, href: str, profile: str) -> Raster:
         if not is_remote(href) and _is_for_gdal(href):
-            return await asyncio.to_thread(GdalRaster, href, profile)
+            return await _with_gdal(href, profile)
         if self._session is None and is_remote(href):
             connector = aiohttp.TCPConnector(limit=CONNECTIONS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
         reader = RangeReader(href, profile, self._session if is_remote(href) else None)
         head = await reader.read_head(HEADER_BYTES)
         if head[:4] not in _TIFF_SIGNATURES:
-            return await asyncio.to_thread(GdalRaster, href, profile)
+            return await _with_gdal(href, profile)
         try:
             tiff = await TIFF.open("", store=reader, prefetch=len(head))
             return TiledTiff(href, tiff, self._blocks)
         except (_UnsuitedError, CRSError):
-            return await asyncio.to_thread(GdalRaster, href, profile)
+            return await _with_gdal(href, profile)
         except Exception as error:
             raise DamagedError(_told(error)) from None
+
+
+async def _with_gdal(href: str, profile: str) -> GdalRaster:
+    async with turn(href, profile):
+        return await asyncio.to_thread(GdalRaster, href, profile)
 
 
 def _is_for_gdal(href: str) -> bool:
@@ -223,7 +229,8 @@ class GdalRaster:
 
     async def read(self, window: Window) -> _Pixels:
         """The numbers ``(y, x)`` of a window that lies within the file."""
-        return await asyncio.to_thread(self._read, window)
+        async with turn(self._href, self._profile):
+            return await asyncio.to_thread(self._read, window)
 
     def _read(self, window: Window) -> _Pixels:
         with self._opened() as file:

@@ -25,6 +25,7 @@ from flows.query_parameters import ServeParameters
 from flows.saved_commands import saved
 from flows.similar_command import similar
 from flows.tables import print_rows
+from flows.up_parameters import UpParameters
 from rshash.errors import RshashError
 
 # A flow's own messages go to the Prefect server; the terminal shows progress and results.
@@ -224,6 +225,33 @@ def serve(*, parameters: Annotated[ServeParameters | None, Flat] = None) -> None
     from flows.serve_command import serve as run
 
     run(parameters or ServeParameters())
+
+
+@app.command
+def up(*, parameters: Annotated[UpParameters | None, Flat] = None) -> None:
+    """Run everything on this machine: Prefect with its UI, the nights, the catalogue service.
+
+    What ends is started again; Ctrl+C ends it all. Everything listens on this machine only, unless
+    told otherwise.
+
+    **Example**: every night at two, the last 30 days around Tübingen
+
+        rshash up --area 8.9,48.4,9.3,48.6 --period P30D --catalog catalogue
+
+    At half past three in Berlin, on PostgreSQL; others may use the catalogue service
+
+        export RSHASH_DATABASE=postgresql://prefect:PASSWORD@localhost/prefect
+
+        rshash up --area area.geojson --cron "30 3 * * *" --timezone Europe/Berlin
+        --service-host 0.0.0.0
+
+    Without nights: flows are started in the UI
+
+        rshash up --catalog catalogue
+    """
+    from flows.up import up as run
+
+    run(parameters or UpParameters())
 
 
 @app.command

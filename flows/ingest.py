@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.catalogue_address import working_folder
@@ -18,11 +19,14 @@ from data_catalog.costs import check_room
 from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.ingest import WORKERS, ingest_block, publish_segment
 from data_catalog.planning import IngestPlan, is_finished, plan_ingest
+from data_catalog.polite import share_requests
 from data_catalog.redaction import redacted
 from flows.artifacts import show_table
 from flows.checks import check_ingest
 from flows.parameters import IngestFlowParameters
 from flows.progress import Progress
+from flows.runner_parameters import RunnerParameters
+from flows.runners import task_runner
 
 ESTIMATES = ("bytes", "stored_bytes", "duration")
 """What only a plan tells."""
@@ -56,8 +60,23 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> IngestPlan:
     retry_delay_seconds=10,
     cache_policy=NO_CACHE,
 )
-def read_blocks(plan_folder: Path, sensor: str, block_ids: list[str]) -> dict[str, Any]:
-    """Reads and writes a batch of blocks; counts tiles by state, names scenes that failed."""
+def read_blocks(
+    plan_folder: Path, sensor: str, block_ids: list[str], processes: int = 1, planner: str = ""
+) -> dict[str, Any]:
+    """Reads and writes a batch of blocks; counts tiles by state, names scenes that failed.
+
+    Args:
+        plan_folder: Where the plan is saved.
+        sensor: For people.
+        block_ids: Blocks of the plan.
+        processes: How many processes ask the source at once.
+        planner: The machine that saved the plan.
+
+    Raises:
+        CatalogueError: A block cannot be written, or another machine does not see the plan.
+    """
+    share_requests(processes)
+    _check_seen(plan_folder, planner)
     counts: Counter[str] = Counter()
     failures: dict[str, str] = {}
     for block_id in block_ids:
@@ -82,7 +101,7 @@ def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
 
 
-@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS))  # type: ignore[arg-type]
+@flow(name="ingest")
 def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     """Fetches new imagery of an area as co-registered tiles.
 
@@ -111,7 +130,7 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     for row, plan in zip(planned, plans.values(), strict=True):
         report.append({key: value for key, value in row.items() if key not in ESTIMATES})
         if isinstance(plan, IngestPlan) and not plan.is_empty:
-            report[-1] |= _ingest_sensor(parameters.catalog, parameters.source, plan)
+            report[-1] |= _ingest_sensor(parameters, plan)
     show_table("ingested", report, "Ingested")
     return report
 
@@ -126,23 +145,54 @@ def _plan(parameters: IngestFlowParameters, sensor: str) -> IngestPlan | str:
         return str(error)
 
 
-def _ingest_sensor(catalog: str, source: str, plan: IngestPlan) -> dict[str, Any]:
+def _ingest_sensor(parameters: IngestFlowParameters, plan: IngestPlan) -> dict[str, Any]:
     sensor, block_ids = plan.sensor_id, plan.block_ids
-    plan_folder = plan.save(Catalogue.open_or_create(catalog))
+    plan_folder = plan.save(Catalogue.open_or_create(parameters.catalog))
     batches = [
         block_ids[i : i + BLOCKS_PER_TASK] for i in range(0, len(block_ids), BLOCKS_PER_TASK)
     ]
     counts: Counter[str] = Counter()
     failures: dict[str, str] = {}
-    with Progress(f"read {sensor}", len(block_ids), "blocks") as progress:
-        for future in as_completed([read_blocks.submit(plan_folder, sensor, b) for b in batches]):
+    with (
+        Progress(f"read {sensor}", len(block_ids), "blocks") as progress,
+        task_runner(_within_reach(parameters, plan), WORKERS) as runner,
+    ):
+        given = {"plan_folder": plan_folder, "sensor": sensor, "processes": runner.processes}
+        futures = [
+            runner.submit(read_blocks, **given, block_ids=batch, planner=socket.gethostname())
+            for batch in batches
+        ]
+        for future in as_completed(futures):
             done = future.result()
             counts.update(done["counts"])
             failures |= done["failures"]
             progress.advance(done["blocks"])
     if failures:
         table = [{"scene": scene, "cause": cause} for scene, cause in sorted(failures.items())]
-        title = f"Scenes of {sensor} that {redacted(source)} did not give: the next run asks again"
+        title = f"Scenes of {sensor} that {redacted(parameters.source)} did not give"
+        title += ": the next run asks again"
         show_table("failed-scenes", table, title)
         counts["unreadable scenes"] = len(failures)
-    return {"segment": publish(catalog, sensor, plan_folder), **counts}
+    return {"segment": publish(parameters.catalog, sensor, plan_folder), **counts}
+
+
+def _within_reach(parameters: IngestFlowParameters, plan: IngestPlan) -> RunnerParameters:
+    """The runner that is asked for, unless just this process can read the scenes."""
+    if plan.has_secrets and parameters.runner != "threads":
+        print(
+            f"  The source gives the scenes of {plan.sensor_id} with signatures in their "
+            "addresses, which stay in this process: they are read here, in threads.",
+            file=sys.stderr,
+        )
+        return RunnerParameters()
+    return parameters
+
+
+def _check_seen(plan_folder: Path, planner: str) -> None:
+    here = socket.gethostname()
+    if planner and here != planner and not plan_folder.exists():
+        raise CatalogueError(
+            f"{here} does not see {plan_folder}, where {planner} has saved its plan: all machines "
+            "of the cluster need this folder under the same path. Of a catalogue in a bucket it "
+            "follows XDG_CACHE_HOME."
+        )

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.leases import leased
 from flows.artifacts import show_text
 from flows.checks import check_nightly
 from flows.ingest import ingest
@@ -29,7 +30,7 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     A catalogue without a model gets one first. Run twice, the second run finds nothing to do.
     """
     check_nightly(parameters)
-    with one_night(parameters.catalog):
+    with one_night(parameters.catalog), leased(parameters.catalog):
         ingested = ingest(parameters.narrowed_to(IngestFlowParameters))
         if parameters.model is None and not Catalogue.open(parameters.catalog).latest_model_id():
             train(parameters.narrowed_to(TrainParameters))

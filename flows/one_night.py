@@ -20,7 +20,7 @@ CUT_OFF = (
     "server was out of reach. What it had read and published stays, and the next run goes on there."
 )
 
-_UNDER_WAY = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
+UNDER_WAY = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def crash(run_id: UUID, message: str = CUT_OFF) -> None:
             for run in level:
                 client.set_flow_run_state(run.id, Crashed(message=message), force=True)
             wanted = {
-                "state": {"type": {"any_": _UNDER_WAY}},
+                "state": {"type": {"any_": UNDER_WAY}},
                 "parent_flow_run_id": {"any_": [run.id for run in level]},
             }
             level = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))

@@ -80,6 +80,14 @@ class Parameters(BaseModel):
             flat |= flat.pop(box.box_key, None) or {}
         return flat
 
+    def form(self) -> dict[str, Any]:
+        """What differs from the defaults, as the form in the UI holds it: in its boxes."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        for box, names in self.boxes().items():
+            inside = {name: given.pop(name) for name in names if name in given}
+            given |= {box.box_key: inside} if inside else {}
+        return given
+
     def narrowed_to(self, model: type[P]) -> P:
         """The same settings as another model that has a part of the fields."""
         return model.model_validate(self.model_dump(include=set(model.model_fields)))

@@ -14,6 +14,7 @@ from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor, known_sensors
 from flows.parameter_base import CatalogParameters, Parameters
 from flows.quality_parameters import QualityParameters
+from flows.runner_parameters import RunnerParameters
 from flows.saved import resolved
 from rshash.codes import check_bits
 from rshash.errors import FeatureError, LabelError, TrainingError
@@ -127,7 +128,7 @@ class SourceParameters(Parameters):
     )
 
 
-class IngestParameters(SourceParameters, SensorParameters):
+class IngestParameters(SourceParameters, SensorParameters, RunnerParameters):
     """Which imagery becomes tiles."""
 
     area: Annotated[str, AfterValidator(_resolved_area), Parameter(allow_leading_hyphen=True)] = (
@@ -356,7 +357,7 @@ class TrainParameters(MethodParameters, LabelParameters, ExtractorParameters, Se
                 )
 
 
-class RehashParameters(QualityParameters, CatalogParameters):
+class RehashParameters(QualityParameters, CatalogParameters, RunnerParameters):
     """Which model makes the codes, and how good they have to be."""
 
     model: str | None = Field(

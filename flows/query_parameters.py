@@ -133,3 +133,8 @@ class ServeParameters(CatalogParameters):
         title="Images",
         description="Also answer which tiles are like an image; this runs the model's network.",
     )
+    wait: bool = Field(
+        False,
+        title="Wait",
+        description="Where there are no codes yet, wait for the first in place of ending.",
+    )

@@ -10,7 +10,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import FlowPauseTimeout
 from prefect.futures import as_completed
 from prefect.input import RunInput
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from data_catalog.catalogue import Catalogue
@@ -35,6 +34,8 @@ from flows.bands import tell_of_passed_over
 from flows.checks import check_rehash
 from flows.parameters import RehashFlowParameters
 from flows.progress import Progress
+from flows.runner_parameters import RunnerParameters
+from flows.runners import task_runner
 from rshash.errors import QualityError
 from rshash.quality import Measure, Thresholds, failures
 
@@ -114,7 +115,7 @@ def publish_approved(catalog: str, model_id: str | None) -> list[dict[str, Any]]
     return publish_kept_back(catalogue, load_model(catalogue, model_id))
 
 
-@flow(name="rehash", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS))  # type: ignore[arg-type]
+@flow(name="rehash")
 def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     """Makes and publishes codes for new and changed tiles.
 
@@ -131,7 +132,7 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
         report = publish_approved(parameters.catalog, parameters.model)
     else:
         plan_path = find_stale(parameters.catalog, parameters.model)
-        _encode_all(EncodingPlan.load(plan_path))
+        _encode_all(parameters, EncodingPlan.load(plan_path))
         report, measures, kept = publish(plan_path, parameters.thresholds)
         if measures:
             show_table("quality", [_row(measure) for measure in measures], "Quality of the codes")
@@ -142,11 +143,12 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     return report
 
 
-def _encode_all(plan: EncodingPlan) -> None:
+def _encode_all(runner: RunnerParameters, plan: EncodingPlan) -> None:
     remaining = plan.remaining
-    with Progress("encode", sum(plan.tiles)) as progress:
+    with Progress("encode", sum(plan.tiles)) as progress, task_runner(runner, WORKERS) as tasks:
         progress.advance(sum(plan.tiles) - sum(plan.tiles[number] for number in remaining))
-        for future in as_completed([encode.submit(plan.path, number) for number in remaining]):
+        futures = [tasks.submit(encode, plan_path=plan.path, number=n) for n in remaining]
+        for future in as_completed(futures):
             progress.advance(future.result())
 
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
+import threading
+import time
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.errors import QueryError
+from data_catalog.errors import CatalogueError, QueryError
 from data_catalog.service.app import make_app
 from flows.query_parameters import ServeParameters
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+NOTHING_YET = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta http-equiv="refresh" content="10"><title>rshash</title>
+<p style="font: 16px sans-serif; margin: 3em">No codes are published yet: the first night makes
+some, and then the map appears here by itself.</p></html>
+"""
 
 
 def serve(parameters: ServeParameters) -> None:
@@ -22,17 +35,58 @@ def serve(parameters: ServeParameters) -> None:
         QueryError: The model has no published codes, or the address cannot be listened on.
     """
     listener = _listen(parameters.host, parameters.port)
-    app = make_app(Catalogue.open(parameters.catalog), parameters.model, parameters.images)
-    name = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
-    print(f"Serving {parameters.catalog} at http://{name}:{parameters.port}/ (Ctrl+C ends it)")
-    # A proxy in front says whom the request came from; a line per request is the proxy's matter.
-    server = uvicorn.Server(
-        uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=10)
-    )
     # Ctrl+C ends it in good order: there is nothing to go on with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+        app = _waited_for(parameters, listener) if parameters.wait else _app(parameters)
+        name = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
+        address = f"http://{name}:{parameters.port}/"
+        print(f"Serving {parameters.catalog} at {address} (Ctrl+C ends it)", flush=True)
+        _server(app).run(sockets=[listener])
+
+
+def _app(parameters: ServeParameters) -> FastAPI:
+    return make_app(Catalogue.open(parameters.catalog), parameters.model, parameters.images)
+
+
+def _server(app: Any) -> uvicorn.Server:
+    # A proxy in front says whom the request came from; a line per request is the proxy's matter.
+    return uvicorn.Server(
+        uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=10)
+    )
+
+
+def _waited_for(parameters: ServeParameters, listener: socket.socket) -> FastAPI:
+    """The application, once there are codes to serve; till then a page says that there are none."""
+    waiting, found, said = _server(_nothing_yet), list[FastAPI](), ""
+
+    def look() -> None:
+        nonlocal said
+        while not found:
+            try:
+                found.append(_app(parameters))
+            except (CatalogueError, QueryError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    print(f"Waiting: {said}", file=sys.stderr, flush=True)
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        waiting.should_exit = True
+
+    threading.Thread(target=look, name="look for codes", daemon=True).start()
+    # uvicorn closes what it listened on.
+    waiting.run(sockets=[listener.dup()])
+    if not found:
+        sys.exit(0)
+    return found[0]
+
+
+async def _nothing_yet(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        return
+    headers = {b"content-type": b"text/html; charset=utf-8", b"retry-after": b"10"}
+    start = {"type": "http.response.start", "status": 503, "headers": list(headers.items())}
+    await send(start)
+    await send({"type": "http.response.body", "body": NOTHING_YET.encode()})
 
 
 def _listen(host: str, port: int) -> socket.socket:

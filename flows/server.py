@@ -15,7 +15,54 @@ from pathlib import Path
 
 from rshash.errors import RshashError
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
+"""A new PostgreSQL database takes its time to get its tables."""
+
+
+def server_settings(home: Path, address: str) -> dict[str, str]:
+    """Prefect's settings, as variables of the environment, of a server and all its clients.
+
+    Args:
+        home: Folder of the database, if it is SQLite, and of what else Prefect keeps.
+        address: Of the server's UI.
+    """
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"{address}/api",
+        # Relative: browsers on other machines find it too.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # On disk: a server that is started again would else refuse to renew the leases of the runs
+        # under way, which ends them, and count ended ones for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    }
+
+
+def own_address(host: str, port: int) -> str:
+    """The address at which this machine reaches what listens on a host and a port."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def check_port(host: str, port: int, option: str) -> None:
+    """Refuses a port that cannot be listened on.
+
+    Raises:
+        RshashError: It cannot; the message names the option that sets it.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise RshashError(
+                f"Cannot listen at {host}, port {port} ({error.strerror}): end what listens there, "
+                f"or give another {option}."
+            ) from None
 
 
 @contextmanager
@@ -34,13 +81,7 @@ def prefect_server(home: Path, preferred_port: int = 0) -> Iterator[str]:
     """
     home.mkdir(parents=True, exist_ok=True)
     address = f"http://127.0.0.1:{_free_port(preferred_port)}"
-    settings = {
-        "PREFECT_HOME": str(home.absolute()),
-        "PREFECT_API_URL": f"{address}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-    }
+    settings = server_settings(home.absolute(), address)
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     command = [sys.executable, "-m", "prefect", "server", "start"]
@@ -49,7 +90,7 @@ def prefect_server(home: Path, preferred_port: int = 0) -> Iterator[str]:
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
-        _wait_until_healthy(server, address, log)
+        wait_until_healthy(server, address, log)
         yield address
     finally:
         _send_what_is_queued()
@@ -72,14 +113,26 @@ def _send_what_is_queued() -> None:
             worker.drain_all(timeout=10)
 
 
-def _wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def is_healthy(address: str) -> bool:
+    """Whether a Prefect server answers at an address."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/health", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Waits for a Prefect server that was just started.
+
+    Raises:
+        RshashError: It ended, or did not answer in time; the message names its log.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/api/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+        if is_healthy(address):
+            return
+        time.sleep(0.3)
     raise RshashError(f"The Prefect server did not start at {address}: its log is {log}.")
 
 

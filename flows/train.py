@@ -24,6 +24,7 @@ from flows.learning import (
     settings_for,
     training_sensors,
 )
+from flows.limits import gpus
 from flows.parameters import TrainParameters
 from flows.progress import EpochProgress, Progress
 from flows.tables import markdown_table
@@ -49,7 +50,7 @@ def learn(parameters: TrainParameters) -> str:
     """Learns a model from cached features and publishes it with all that learning gave."""
     catalogue = Catalogue.open(parameters.catalog)
     training = _plan(catalogue, parameters)
-    with training.reserved():
+    with training.reserved(), gpus(parameters.processes):
         for stage, epoch in saved_epochs(training.folder).items():
             print(f"  resuming after epoch {epoch} of stage {stage}", file=sys.stderr)
         with EpochProgress("learn") as progress:

@@ -49,11 +49,11 @@ def form_of(model: type[Parameters]) -> dict[str, Any]:
 def test_a_form_begins_with_what_matters_and_puts_the_rest_into_boxes() -> None:
     form = form_of(NightlyParameters)
     assert list(form)[:5] == ["area", "period", "sensors", "catalog", "source"]
-    assert list(form)[-4:] == ["learning", "labelling", "features", "quality_gate"]
+    assert list(form)[-5:] == ["learning", "labelling", "features", "quality_gate", "running"]
     assert list(form["learning"]["properties"])[:2] == ["method", "bits"]
     assert "anyOf" not in form["model"] and form["learning"]["properties"]["clusters"]["minimum"]
     shown = set(form) | {name for box in form.values() for name in box.get("properties", ())}
-    boxes = {"learning", "labelling", "features", "quality_gate"}
+    boxes = {"learning", "labelling", "features", "quality_gate", "running"}
     assert shown - boxes == set(NightlyParameters.model_fields)
 
 

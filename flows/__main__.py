@@ -1,0 +1,5 @@
+"""`python -m flows` is `rshash`, in the same environment."""
+
+from flows.cli import main
+
+main()
