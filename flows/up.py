@@ -74,9 +74,9 @@ def _run(parameters: UpParameters) -> None:
     os.environ.update(environment)  # Prefect reads its settings when it is imported.
     night = _next_night(parameters)
     server, worker, service = _children(parameters, environment)
+    address = own_address(parameters.host, parameters.port)
     try:
         print("Starting the Prefect server …", flush=True)
-        address = own_address(parameters.host, parameters.port)
         wait_until_healthy(server.start(), address, server.log)
         _set_up(parameters, environment)
         for child in (worker, service):
@@ -88,7 +88,8 @@ def _run(parameters: UpParameters) -> None:
         end_flow_runs(parameters.home, SECONDS_FOR_RUNS)
         for child in (worker, service):
             child.end()
-        _tell_of_orphans(parameters.home, pending=True)
+        if is_healthy(address):
+            _tell_of_orphans(parameters.home, pending=True)
         server.end()
         end_leftovers(parameters.home)
 

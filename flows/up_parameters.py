@@ -23,10 +23,6 @@ def _default_home() -> Path:
     return Path(os.environ.get("RSHASH_HOME") or Path.home() / ".rshash")
 
 
-def _default_database() -> str | None:
-    return os.environ.get("RSHASH_DATABASE") or None
-
-
 def _checked_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -48,6 +44,11 @@ def _checked_database(address: str | None) -> str | None:
             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
         )
     return f"postgresql+asyncpg://{match[1]}"
+
+
+def _default_database() -> str | None:
+    # pydantic checks no defaults.
+    return _checked_database(os.environ.get("RSHASH_DATABASE") or None)
 
 
 class UpParameters(NightlyParameters):

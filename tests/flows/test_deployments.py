@@ -52,8 +52,10 @@ def test_a_saved_area_is_left_to_the_night(tmp_path: Path) -> None:
     assert up.night is None and up.night_form["area"] == "saved:home"
 
 
-def test_a_database_is_told_without_its_password() -> None:
-    up = UpParameters(database="postgres://prefect:geheim@localhost/prefect")
+def test_a_database_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSHASH_DATABASE", "postgres://prefect:geheim@localhost/prefect")
+    up = UpParameters()
+    assert up == UpParameters(database="postgres://prefect:geheim@localhost/prefect")
     assert up.database == "postgresql+asyncpg://prefect:geheim@localhost/prefect"
     assert "geheim" not in repr(up)
     with pytest.raises(RshashError, match="no address of a PostgreSQL") as refused:
