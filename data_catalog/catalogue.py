@@ -31,6 +31,7 @@ from data_catalog.catalogue_records import (
     pointer_name,
     record_name,
     with_child,
+    with_model_in_use,
     without_child,
 )
 from data_catalog.claims import (
@@ -215,6 +216,25 @@ class Catalogue(PublishedRecords):
             self._relist(collection_id, current[0], [item_id])
             self._settle(collection_id, item_id)
         return current[0]
+
+    def use_model(self, model_id: str, check: Callable[[], None]) -> None:
+        """Makes another model the one in use, in one step.
+
+        Args:
+            model_id: The model.
+            check: Raises to refuse it; where the store can be locked, nothing is published
+                meanwhile.
+
+        Raises:
+            CatalogueError: It is not published.
+        """
+
+        def change(record: dict[str, Any] | None) -> dict[str, Any]:
+            check()
+            return with_model_in_use(record, model_id)
+
+        with self.store.lock():
+            self.store.update_json(pointer_name(MODELS), change)
 
     def _relist(self, collection_id: str, item_id: str, others: list[str]) -> None:
         """Switches a collection's pointer from one item to other published ones."""

@@ -12,7 +12,14 @@ import pystac
 from pystac.errors import DeprecatedWarning
 
 from data_catalog.catalogue_address import is_in_bucket, working_folder
-from data_catalog.catalogue_records import ROOT, content_row, listed, pointer_name, record_name
+from data_catalog.catalogue_records import (
+    ROOT,
+    content_row,
+    listed,
+    model_in_use,
+    pointer_name,
+    record_name,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.store import FolderStore
 from data_catalog.versions import in_order, series_of
@@ -128,18 +135,26 @@ class PublishedRecords:
         models = self.model_ids()
         return models[-1] if models else None
 
+    def model_in_use(self) -> str | None:
+        """ID of the model whose codes answer; None where no model is published.
+
+        It stays the first one until another is switched to.
+        """
+        return model_in_use(self.store.read_json(pointer_name(MODELS)))
+
     def model_ids(self) -> list[str]:
         """IDs of the published models, oldest first."""
         return self.item_ids(MODELS)
 
     def model_id(self, model_id: str | None = None) -> str:
-        """The ID of a published model: the one asked for, or without an ID the latest.
+        """The ID of a published model: the one asked for, or without an ID the one in use.
 
         Raises:
             CatalogueError: No such model is published.
         """
-        published = self.model_ids()
-        if not published:
+        pointer = self.store.read_json(pointer_name(MODELS))
+        published, in_use = listed(pointer), model_in_use(pointer)
+        if not published or in_use is None:
             raise CatalogueError(
                 f"No model is published in {self.store}: train one with `rshash train`."
             )
@@ -148,7 +163,12 @@ class PublishedRecords:
                 f"Model {model_id!r} is not published in {self.store}: "
                 f"there is {', '.join(published[-5:])}."
             )
-        return model_id or published[-1]
+        if model_id is None and in_use not in published:
+            raise CatalogueError(
+                f"The model in use, {in_use}, is not published in {self.store}: restore it, or "
+                f"switch to another one with `rshash catalog use {published[-1]}`."
+            )
+        return model_id or in_use
 
     def asset_path(self, item: pystac.Item, key: str) -> Path:
         """Path of a published asset, a file; where it is in a bucket, of a copy.
@@ -164,11 +184,13 @@ class PublishedRecords:
         """What is published: a row per current item.
 
         Returns:
-            Rows of collection, item, version, rows, bits, published (when), size (bytes) and file
-            (path of its first asset); None where a column does not apply.
+            Rows of collection, item, version, rows, bits, published (when), size (bytes), file
+            (path of its first asset), None where a column does not apply, and in_use: whether it
+            is the model in use, or that model's.
         """
+        in_use = self.model_in_use()
         return [
-            content_row(collection_id, item)
+            content_row(collection_id, item, in_use)
             for collection_id in self.collections()
             for item in self.items(collection_id)
         ]

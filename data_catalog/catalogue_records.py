@@ -8,11 +8,17 @@ from typing import Any
 import pystac
 
 from data_catalog import stac
+from data_catalog.claims import check_not_removed
+from data_catalog.errors import CatalogueError
 from data_catalog.versions import LINKS, version_link
 
 CATALOGUE_ID = "rshash"
 ROOT = "catalog.json"
 """Name of the root's record in a catalogue's store."""
+
+
+MODEL_IN_USE = "rshash:model_in_use"
+"""Field of the models' collection: the model whose codes answer."""
 
 
 def pointer_name(collection_id: str) -> str:
@@ -62,6 +68,26 @@ def listed(pointer: dict[str, Any] | None) -> list[str]:
     return [Path(link["href"]).stem for link in links if link["rel"] == "item"]
 
 
+def model_in_use(pointer: dict[str, Any] | None) -> str | None:
+    """The model that the models' collection says is in use: the first one where it says none."""
+    models = listed(pointer)
+    return (pointer or {}).get(MODEL_IN_USE) or (models[0] if models else None)
+
+
+def with_model_in_use(pointer: dict[str, Any] | None, model_id: str) -> dict[str, Any]:
+    """The models' collection once another of its models is in use.
+
+    Raises:
+        CatalogueError: The model is not, or is no longer, among them.
+    """
+    check_not_removed(pointer, model_id)
+    if pointer is None or model_id not in listed(pointer):
+        raise CatalogueError(
+            f"Model {model_id!r} is not published: there is {', '.join(listed(pointer)[-5:])}."
+        )
+    return {**pointer, MODEL_IN_USE: model_id}
+
+
 def item_record(
     item: pystac.Item,
     collection_id: str,
@@ -107,7 +133,7 @@ def deprecated(record: dict[str, Any] | None) -> dict[str, Any]:
     return {**record, "properties": {**record["properties"], "deprecated": True}}
 
 
-def content_row(collection_id: str, item: pystac.Item) -> dict[str, Any]:
+def content_row(collection_id: str, item: pystac.Item, in_use: str | None) -> dict[str, Any]:
     """What a list of the catalogue's contents says of an item."""
     sizes = [asset.extra_fields.get("file:size", 0) for asset in item.assets.values()]
     return {
@@ -119,4 +145,5 @@ def content_row(collection_id: str, item: pystac.Item) -> dict[str, Any]:
         "published": item.properties.get("created"),
         "size": sum(sizes),
         "file": next((a.get_absolute_href() for a in item.assets.values()), None),
+        "in_use": in_use is not None and item.properties.get("rshash:model") == in_use,
     }

@@ -42,7 +42,7 @@ def evaluate_codes(
 
     Args:
         catalogue: Holds the codes.
-        model_id: The model; without an ID the one that was published last.
+        model_id: The model; without an ID the one in use.
         labels: With them the labelled tiles alone are evaluated, by the labels they share.
 
     Raises:

@@ -39,8 +39,9 @@ def garbage(
     """What may be removed: orphans, and what is superseded, beyond a retention.
 
     Superseded are versions of code tables that newer ones followed, segments none of whose
-    observations is current, and models without codes. Never among them: anything current, segments
-    that current codes or a model that stays were made from, and what a run may be about to publish.
+    observations is current, and models without codes. Never among them: anything current, the model
+    in use and the newest one, segments that current codes or a model that stays were made from, and
+    what a run may be about to publish.
 
     Args:
         catalogue: The catalogue.
@@ -139,7 +140,7 @@ def _unused_models(catalogue: Catalogue) -> list[str]:
     return [
         model_id
         for model_id in catalogue.model_ids()[:-1]
-        if not catalogue.item_ids(codes_of_model(model_id))
+        if model_id != catalogue.model_in_use() and not catalogue.item_ids(codes_of_model(model_id))
     ]
 
 

@@ -119,7 +119,7 @@ def learned_codes(
 
 
 def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:
-    """Loads a published model; without an ID the one that was published last.
+    """Loads a published model; without an ID the one in use.
 
     Raises:
         CatalogueError: No such model is published.

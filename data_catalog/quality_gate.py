@@ -26,6 +26,8 @@ from data_catalog.current_view import CurrentView, joined, positions_in
 from data_catalog.errors import CatalogueError
 from data_catalog.feature_cache import observation_features
 from data_catalog.labels import published_labels
+from data_catalog.probe_tiles import PROBE_TILES, probe_rows
+from rshash.errors import LabelError
 from rshash.model import Model
 from rshash.quality import (
     Measure,
@@ -35,9 +37,6 @@ from rshash.quality import (
     measure_flips,
     measure_labels,
 )
-
-PROBE_TILES = 500
-"""Always the same of a catalogue's tiles, so that figures of two nights compare."""
 
 LAND_COVER_SHARE = 0.2
 """Share of a tile from which a class of land cover counts."""
@@ -73,24 +72,24 @@ def assess(
     features = observation_features(catalogue, model.primary_sensor, seen, model.extractor)
     complete = np.flatnonzero(~np.isnan(features).any(axis=1))
     probe, features = probe.take(pa.array(complete)), features[complete]
-    measures += measure_features(codes_of(probe, model.bits), features, thresholds)
+    scaled = model.scaling.apply(features)
+    measures += measure_features(codes_of(probe, model.bits), scaled, thresholds)
     return measures + _by_land_cover(catalogue, model, probe, thresholds)
 
 
 def _probe_rows(table: pa.Table, view: CurrentView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The probe set: of the tiles whose codes are of current pixels those with the smallest hashes.
+    """The probe set, of the tiles whose codes are of current pixels.
 
     Returns:
         Their rows in the table, and in the view.
     """
     tile_ids = joined(table["tile_id"])
-    hashes = pd.util.hash_array(tile_ids.to_numpy(zero_copy_only=False))
-    order = np.argsort(hashes, kind="stable")
     times = table["datetime"].cast(pa.int64()).to_numpy()
     at = view.positions(tile_ids)
     is_current = at >= 0
     is_current[is_current] = view.times[at[is_current]] == times[is_current]
-    rows = np.sort(order[is_current[order]][:PROBE_TILES])
+    rows = np.flatnonzero(is_current)
+    rows = rows[probe_rows(tile_ids.take(pa.array(rows)).to_pandas(), PROBE_TILES)]
     return rows, at[rows]
 
 
@@ -101,7 +100,12 @@ def _by_land_cover(
     if not collections:
         return []
     tile_ids = joined(probe["tile_id"])
-    labels = published_labels(catalogue, collections[-1], tile_ids.to_pylist(), LAND_COVER_SHARE)
+    wanted = tile_ids.to_pylist()
+    try:
+        labels = published_labels(catalogue, collections[-1], wanted, LAND_COVER_SHARE)
+    except LabelError:
+        # These tiles have none, or a single class: that says nothing of their codes.
+        return []
     at = positions_in(pa.array(labels.tile_ids, pa.string()), tile_ids)
     codes = codes_of(probe, model.bits)[at >= 0]
     return measure_labels(codes, labels.values[at[at >= 0]], thresholds)

@@ -235,16 +235,13 @@ class PublishedCodes:
 
 
 def open_codes(catalogue: Catalogue, model_id: str | None = None) -> PublishedCodes:
-    """Opens the current codes of a model; without an ID, of the latest model that has any.
+    """Opens the current codes of a model; without an ID, of the model in use.
 
     Raises:
         CatalogueError: No such model is published, or a table of its codes cannot be read.
         QueryError: The model has no published codes, or codes of another model are among them.
     """
     chosen = catalogue.model_id(model_id)
-    if model_id is None:
-        with_codes = [m for m in catalogue.model_ids() if catalogue.item_ids(collection_of(m))]
-        chosen = with_codes[-1] if with_codes else chosen
     # Tile IDs begin with the grid's code, so tables in its order hold all tile IDs in theirs.
     items = sorted(
         catalogue.items(collection_of(chosen)), key=lambda item: str(item.properties["grid:code"])

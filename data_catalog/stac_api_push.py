@@ -16,7 +16,7 @@ from pystac_client.stac_api_io import StacApiIO
 from urllib3.util.retry import Retry
 
 from data_catalog.api_records import ApiRecords, difference
-from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.errors import CatalogueError
 from data_catalog.redaction import redacted
 
@@ -62,7 +62,8 @@ def push(
         CatalogueError: The API cannot be reached, takes no transactions, refuses a record, or
             gives one back otherwise than it was sent.
     """
-    collections = catalogue.collections()
+    # The models last: they say which one is in use, whose codes are there by then.
+    collections = sorted(catalogue.collections(), key=lambda one: one == MODELS)
     rows = []
     with _explaining(address):
         api = _Api(address)

@@ -8,6 +8,7 @@ from typing import Any
 import pystac
 
 from data_catalog import stac
+from data_catalog.catalogue_records import MODEL_IN_USE, model_in_use
 from data_catalog.licences import attribution, merge_sources
 
 _KINDS = {
@@ -82,6 +83,8 @@ def describe(
             *_merge(old_licences, licences, "href"),
         ],
     }
+    if kind == "models" and item_ids:
+        record[MODEL_IN_USE] = model_in_use(old) or item_ids[0]
     if kind == "codes":
         _describe_embeddings(record, item)
     record["links"] += [stac.link("item", f"./{i}/{i}.json") for i in item_ids]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.drift import with_reference
 from data_catalog.feature_cache import joined_features
 from data_catalog.models import publish_training
 from data_catalog.observations import current_observations
@@ -123,6 +124,7 @@ class TileTraining:
             secondary_sensors=secondary,
             tile_size=self.tile_size,
         )
+        model = with_reference(self.catalogue, model, self.observations)
         model_id = publish_training(self.catalogue, model, training, self.observations)
         shutil.rmtree(self.folder, ignore_errors=True)
         return model_id

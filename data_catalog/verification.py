@@ -18,7 +18,13 @@ import zarr
 from data_catalog import stac
 from data_catalog.asset_files import CHECKSUMS, read_checksums, unchecked_files_in
 from data_catalog.catalogue import MODELS, Catalogue
-from data_catalog.catalogue_records import ROOT, pointer_name, record_name
+from data_catalog.catalogue_records import (
+    ROOT,
+    listed,
+    model_in_use,
+    pointer_name,
+    record_name,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.segments import open_pixels
 from data_catalog.stac_items import PARQUET, ZARR
@@ -142,6 +148,9 @@ def _published(catalogue: Catalogue, collection_id: str, faults: list[Fault]) ->
         faults.append(Fault(name, f"is missing, though {ROOT} links it"))
         return []
     faults += [Fault(name, problem) for problem in _dangling(catalogue, name, pointer, "item")]
+    in_use = model_in_use(pointer) if collection_id == MODELS else None
+    if in_use is not None and in_use not in listed(pointer):
+        faults.append(Fault(name, f"says that {in_use} is in use, but does not list it"))
     superseded = set(catalogue.store.names(collection_id)) - set(catalogue.item_ids(collection_id))
     return [
         *catalogue.item_ids(collection_id),

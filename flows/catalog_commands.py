@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 catalog = App(
     name="catalog",
-    help="""List, check, roll back and clean up what is published.
+    help="""List, check, switch, roll back and clean up what is published.
 
     **Example**
 
@@ -142,11 +142,33 @@ def rollback(
 
 
 @catalog.command
+def use(model: str, /, *, parameters: Annotated[CatalogParameters | None, Flat] = None) -> None:
+    """Switch queries and nights over to another model, or back. Nothing is deleted.
+
+    It has to have codes in all zones that the model in use has codes in: `rshash backfill` makes
+    them, and switches over by itself. The next night brings the codes up to date that it lacks.
+
+    **Example**
+
+        rshash catalog use mrhash-64-0a1b2c3d4e
+
+    Args:
+        model: ID of the model.
+        parameters: Where the catalogue is.
+    """
+    from data_catalog.model_switch import switch_model
+
+    catalogue = _opened(parameters)
+    catalogue.check_writable()
+    print_rows([switch_model(catalogue, model)], "In use")
+
+
+@catalog.command
 def gc(*, parameters: Annotated[GarbageParameters | None, Flat] = None) -> None:
     """Remove what nothing points to and, beyond a retention, what is superseded.
 
-    Current versions, models with codes, what current codes and models were made from, and
-    what a run has staged are never removed.
+    Current versions, the model in use, models with codes, what current codes and models were made
+    from, and what a run has staged are never removed.
 
     **Example**: what would go if two older versions of everything were kept
 

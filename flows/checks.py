@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_catalog.areas import parse_area
 from data_catalog.catalogue import MODELS, Catalogue
+from data_catalog.comparison import compared_with
 from data_catalog.evaluation import check_coded
 from data_catalog.grid import parse_tile_id
 from data_catalog.labels import load_labels
@@ -20,6 +21,7 @@ from flows.parameters import (
     RehashFlowParameters,
     TrainParameters,
 )
+from flows.quality_parameters import BackfillParameters
 from rshash.errors import ModelError, RshashError, TrainingError
 from rshash.features import Extractor
 from rshash.job import check_processes
@@ -75,6 +77,27 @@ def check_rehash(parameters: RehashFlowParameters) -> None:
         kept_back(catalogue, model_id)
 
 
+def check_backfill(parameters: BackfillParameters) -> None:
+    """Refuses to make codes without a model, or of no tiles.
+
+    Raises:
+        CatalogueError: There is no catalogue, no such model in it, or it is not writable.
+        ModelError: There are no tiles that the model can make codes of.
+    """
+    catalogue = Catalogue.open(parameters.catalog)
+    model_id = catalogue.model_id(parameters.model or catalogue.latest_model_id())
+    catalogue.check_writable()
+    model = catalogue.item(MODELS, model_id).properties
+    sensor, tile_size = model["rshash:sensor"], model["rshash:tile_size"]
+    bands = [band["name"] for band in model["bands"]]
+    if current_observations(catalogue, sensor, tile_size, bands).empty:
+        raise ModelError(
+            f"{catalogue.store} has no tiles that {model_id} can make codes of: tiles of "
+            f"{tile_size} m of {sensor} with the bands {', '.join(bands)}. Fetch some with "
+            "`rshash ingest`, or name another model with --model."
+        )
+
+
 def check_nightly(parameters: NightlyParameters) -> None:
     """Refuses a night that could not end with codes.
 
@@ -111,13 +134,14 @@ def check_evaluate(parameters: EvaluateParameters) -> None:
     Raises:
         CatalogueError: There is no catalogue, or no such model in it.
         LabelError: There are no such labels, or they are no good.
-        QueryError: The model has no codes.
+        QueryError: The model has no codes, or cannot be compared with the other one.
         RshashError: The report's folder is a file.
     """
     catalogue = Catalogue.open(parameters.catalog)
     model_id = catalogue.model_id(parameters.model)
     model = catalogue.item(MODELS, model_id).properties
-    check_coded(catalogue, model_id)
+    if compared_with(catalogue, model_id, parameters.against) is None:
+        check_coded(catalogue, model_id)
     if parameters.output is not None and parameters.output.is_file():
         raise RshashError(f"--output {parameters.output} is a file: name a folder for the report.")
     if parameters.labels is not None and not parameters.land_cover:

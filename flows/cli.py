@@ -21,6 +21,7 @@ from flows.parameters import (
     TrainParameters,
 )
 from flows.publish_command import publish
+from flows.quality_parameters import BackfillParameters
 from flows.query_parameters import ServeParameters
 from flows.saved_commands import saved
 from flows.similar_command import similar
@@ -79,7 +80,8 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
 def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None:
     """Learn a hashing model from the catalogue's tiles and publish it.
 
-    A training that was interrupted goes on when the same command is started again.
+    The first model is in use at once; `rshash backfill` switches over to any other. A training that
+    was interrupted goes on when the same command is started again.
 
     **Example**: 128-bit codes of Sentinel-2 tiles, learned without labels, together with Landsat
 
@@ -143,6 +145,38 @@ def rehash(*, parameters: Annotated[RehashFlowParameters | None, Flat] = None) -
 
 
 @app.command
+def backfill(*, parameters: Annotated[BackfillParameters | None, Flat] = None) -> None:
+    """Re-hash all tiles by another model, zone by zone, and switch over to it as one.
+
+    Queries are answered by the model in use until every zone is done and its codes have passed the
+    quality gate. A backfill that was cut off goes on when it is started again. To go back, see
+    `rshash catalog use`.
+
+    Codes of another area or period need no backfill: fetch its tiles with `rshash ingest`, then run
+    `rshash rehash`.
+
+    **Example**: switch over to the model that was trained last
+
+        rshash backfill
+
+    Go back to a model before, and bring its codes up to date first
+
+        rshash backfill --model mrhash-64-0a1b2c3d4e
+    """
+    from flows.checks import check_backfill
+
+    parameters = parameters or BackfillParameters()
+    check_backfill(parameters)
+    _say_that_it_starts()
+    from flows.backfill import backfill as run
+
+    report = run(parameters)
+    print_rows(report["published"], "Code tables published")
+    model, before = report["in_use"]["model"], report["in_use"]["in_place_of"]
+    print(f"In use: {model}{f', in place of {before}' if before else ', as before'}.")
+
+
+@app.command
 def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     """Run a night: ingest what is new, re-hash what changed, publish.
 
@@ -165,15 +199,24 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     report = run(parameters)
     print_rows(report["ingested"], "Ingested")
     print_rows(report["published"], "Code tables published")
+    if report["retraining"]:
+        print(report["retraining"])
 
 
 @app.command
 def evaluate(*, parameters: Annotated[EvaluateParameters | None, Flat] = None) -> None:
     """Measure how good published codes are, and write a report with baselines and pictures.
 
-    **Example**: the newest model's codes, by measures that need no labels
+    A model that is not in use is set beside the one in use, on the same tiles; it need not have
+    codes yet.
+
+    **Example**: the codes of the model in use, by measures that need no labels
 
         rshash evaluate
+
+    A model just trained, beside the one in use
+
+        rshash evaluate --model mrhash-64-0a1b2c3d4e
 
     By the land cover of Planetary Computer's ESA WorldCover, into a folder
 
@@ -188,6 +231,8 @@ def evaluate(*, parameters: Annotated[EvaluateParameters | None, Flat] = None) -
 
     found = run(parameters)
     print_rows(found["figures"], "Evaluation")
+    if "verdict" in found:
+        print(found["verdict"])
     print(f"Report: {found['folder'] / 'report.md'}")
 
 

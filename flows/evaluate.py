@@ -9,44 +9,85 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.catalogue import MODELS, Catalogue
+from data_catalog.comparison import compare_models, compared_with
 from data_catalog.evaluation import evaluate_codes
 from flows.artifacts import inline_address, show_text
 from flows.checks import check_evaluate
 from flows.labels import read_land_cover
 from flows.learning import labels_for
 from flows.parameters import EvaluateParameters
+from rshash.labels import TileLabels
 from rshash.report import EvaluationReport
 
 
 @task(cache_policy=NO_CACHE)
-def measure(parameters: EvaluateParameters, model_id: str, folder: Path) -> EvaluationReport:
-    """Evaluates a model's codes and writes the report into a folder."""
+def measure(parameters: EvaluateParameters, model_id: str, folder: Path) -> list[dict[str, Any]]:
+    """Evaluates a model's codes and writes the report into a folder; returns the main figures."""
     catalogue = Catalogue.open(parameters.catalog)
-    model = catalogue.item(MODELS, model_id).properties
-    labels = labels_for(catalogue, parameters, model["rshash:sensor"], model["rshash:tile_size"])
+    labels = _labels(catalogue, parameters, model_id)
     report = evaluate_codes(catalogue, model_id, labels)
-    files = report.save(folder)
+    _show("evaluation", folder, report.save(folder))
+    return figures(report)
+
+
+@task(cache_policy=NO_CACHE)
+def measure_beside(
+    parameters: EvaluateParameters, model_id: str, other: str, folder: Path
+) -> tuple[list[dict[str, Any]], str]:
+    """Compares a model with another one, writes the report into a folder.
+
+    Returns:
+        The figures of both, and which is better by which, with what to do next.
+    """
+    catalogue = Catalogue.open(parameters.catalog)
+    found = compare_models(catalogue, model_id, other, _labels(catalogue, parameters, model_id))
+    advice = _advice(catalogue, model_id, other)
+    _show("comparison", folder, found.save(folder, advice))
+    return found.rows(), f"{found.verdict}\n{advice}"
+
+
+def _labels(
+    catalogue: Catalogue, parameters: EvaluateParameters, model_id: str
+) -> TileLabels | None:
+    model = catalogue.item(MODELS, model_id).properties
+    return labels_for(catalogue, parameters, model["rshash:sensor"], model["rshash:tile_size"])
+
+
+def _advice(catalogue: Catalogue, model_id: str, other: str) -> str:
+    in_use = catalogue.model_in_use()
+    if in_use not in (model_id, other):
+        return f"In use is {in_use}. `rshash backfill --model ID` switches over to another model."
+    candidate = other if model_id == in_use else model_id
+    return (
+        f"In use is {in_use}. To switch over to {candidate}: `rshash backfill --model {candidate}`."
+    )
+
+
+def _show(key: str, folder: Path, files: list[Path]) -> None:
     text = (folder / "report.md").read_text(encoding="utf-8")
     for picture in (file for file in files if file.suffix == ".png"):
         text = text.replace(f"]({picture.name})", f"]({inline_address(picture)})")
-    show_text("evaluation", f"{text}\nIn full: `{folder.resolve()}`.\n")
-    return report
+    show_text(key, f"{text}\nIn full: `{folder.resolve()}`.\n")
 
 
 @flow(name="evaluate")
 def evaluate(parameters: EvaluateParameters) -> dict[str, Any]:
     """Evaluates published codes beside baselines on the same features, and writes a report.
 
+    A model that is not in use is compared with the one in use, on tiles that both make codes of
+    for it; it need not have codes yet.
+
     Labelled tiles are the queries and the database, each left out of the ranking for itself.
     Without labels there remain the measures that need none.
 
     Returns:
-        ``folder`` with the report, and ``figures``: a row per method and baseline.
+        ``folder`` with the report, and ``figures``: a row per method and baseline, or per measure
+        of two models; ``verdict`` says which of two is better by which measure.
 
     Raises:
         CatalogueError: There is no catalogue, or no such model in it.
         LabelError: There are no such labels, or none of a coded tile.
-        QueryError: The model has no current codes.
+        QueryError: The model has no current codes, or cannot be compared with the other one.
     """
     check_evaluate(parameters)
     catalogue = Catalogue.open(parameters.catalog)
@@ -61,8 +102,11 @@ def evaluate(parameters: EvaluateParameters) -> dict[str, Any]:
             model["rshash:tile_size"],
         )
     folder = parameters.output or Path(f"evaluation-{model_id}")
-    report = measure(parameters, model_id, folder)
-    return {"folder": folder, "figures": figures(report)}
+    other = compared_with(catalogue, model_id, parameters.against)
+    if other is None:
+        return {"folder": folder, "figures": measure(parameters, model_id, folder)}
+    rows, verdict = measure_beside(parameters, model_id, other, folder)
+    return {"folder": folder, "figures": rows, "verdict": verdict}
 
 
 def figures(report: EvaluationReport) -> list[dict[str, Any]]:

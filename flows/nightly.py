@@ -10,6 +10,7 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.leases import leased
 from flows.artifacts import show_text
 from flows.checks import check_nightly
+from flows.drift import drift_section, look_for_drift, proposal
 from flows.ingest import ingest
 from flows.one_night import one_night
 from flows.parameters import (
@@ -28,6 +29,10 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     """Ingests what is new since the last run, re-hashes the tiles that changed, publishes, reports.
 
     A catalogue without a model gets one first. Run twice, the second run finds nothing to do.
+
+    Returns:
+        ``ingested`` and ``published``, as `ingest` and `rehash` give them, and ``retraining``: why
+        training anew is proposed, None where it is not or where nothing was published.
     """
     check_nightly(parameters)
     with one_night(parameters.catalog), leased(parameters.catalog):
@@ -35,8 +40,12 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
         if parameters.model is None and not Catalogue.open(parameters.catalog).latest_model_id():
             train(parameters.narrowed_to(TrainParameters))
         published = rehash(parameters.narrowed_to(RehashFlowParameters))
-        show_text("nightly", _report(ingested, published))
-    return {"ingested": ingested, "published": published}
+        model_id = Catalogue.open(parameters.catalog).model_id(parameters.model)
+        limits = parameters.drift_limits
+        drift = look_for_drift(parameters.catalog, model_id, limits) if published else []
+        retraining = proposal(model_id, drift)
+        show_text("nightly", _report(ingested, published) + drift_section(drift, retraining))
+    return {"ingested": ingested, "published": published, "retraining": retraining}
 
 
 def _report(ingested: list[dict[str, Any]], published: list[dict[str, Any]]) -> str:

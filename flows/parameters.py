@@ -13,7 +13,7 @@ from data_catalog.errors import SensorError
 from data_catalog.grid import DEFAULT_TILE_SIZE, check_tile_size
 from data_catalog.sensors import get_sensor, known_sensors
 from flows.parameter_base import CatalogParameters, Parameters
-from flows.quality_parameters import QualityParameters
+from flows.quality_parameters import DriftParameters, QualityParameters
 from flows.runner_parameters import RunnerParameters
 from flows.saved import resolved
 from rshash.codes import check_bits
@@ -361,7 +361,7 @@ class RehashParameters(QualityParameters, CatalogParameters, RunnerParameters):
     """Which model makes the codes, and how good they have to be."""
 
     model: str | None = Field(
-        None, title="Model", description="Model ID. Without it: the newest published model."
+        None, title="Model", description="Model ID. Without it: the model in use."
     )
 
 
@@ -375,7 +375,7 @@ class RehashFlowParameters(RehashParameters):
     )
 
 
-class NightlyParameters(IngestParameters, TrainParameters, RehashParameters):
+class NightlyParameters(IngestParameters, TrainParameters, DriftParameters, RehashParameters):
     """A night: new imagery becomes tiles, what changed gets new codes; a first one also trains."""
 
 
@@ -383,7 +383,13 @@ class EvaluateParameters(LabelParameters, CatalogParameters):
     """Which codes are evaluated, and by what."""
 
     model: str | None = Field(
-        None, title="Model", description="Model ID. Without it: the newest published model."
+        None, title="Model", description="Model ID. Without it: the model in use."
+    )
+    against: str | None = Field(
+        None,
+        title="Against",
+        description="ID of a model to compare with, side by side, on the same tiles. Without it: "
+        "the model in use, where another one is evaluated.",
     )
     output: Path | None = Field(
         None,

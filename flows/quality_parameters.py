@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from flows.parameter_base import Parameters
+from flows.parameter_base import CatalogParameters, Parameters
+from flows.runner_parameters import RunnerParameters
+from rshash.drift import DriftLimits
 from rshash.quality import Thresholds
 
-_DEFAULTS = Thresholds()
+_DEFAULTS, _DRIFT = Thresholds(), DriftLimits()
 
 
 class QualityParameters(Parameters):
@@ -74,3 +76,41 @@ class QualityParameters(Parameters):
             agreement=self.minimum_agreement,
             mean_ap=self.minimum_map,
         )
+
+
+class BackfillParameters(QualityParameters, CatalogParameters, RunnerParameters):
+    """Which model takes over, and how good its codes have to be."""
+
+    model: str | None = Field(
+        None, title="Model", description="Model ID. Without it: the newest published model."
+    )
+
+
+class DriftParameters(Parameters):
+    """From where on a night proposes to train a model anew."""
+
+    box_title = "Drift"
+    box_key = "drift"
+
+    drift_fall: float = Field(
+        _DRIFT.fall,
+        ge=0.0,
+        le=1.0,
+        title="Fall that is drift",
+        description="Training anew is proposed where agreement with features, distinct codes or "
+        "bit balance of a fixed set of tiles are by more than this share below what they were when "
+        "the model was trained.",
+    )
+    drift_unfamiliar: float = Field(
+        _DRIFT.unfamiliar,
+        ge=0.0,
+        le=1.0,
+        title="Unfamiliar tiles that are drift",
+        description="Training anew is proposed where more than this share of them lie farther from "
+        "the training data than 99 % of it.",
+    )
+
+    @property
+    def drift_limits(self) -> DriftLimits:
+        """What is still no drift."""
+        return DriftLimits(fall=self.drift_fall, unfamiliar=self.drift_unfamiliar)

@@ -104,7 +104,7 @@ class SimilarParameters(CatalogParameters):
         description="Leave out tiles of the same block of 8 x 8 tiles.",
     )
     model: str | None = Field(
-        None, title="Model", description="Model ID. Without it: the newest published model."
+        None, title="Model", description="Model ID. Without it: the model in use."
     )
     output: Annotated[Path | None, AfterValidator(_checked_output)] = Field(
         None,
@@ -126,7 +126,7 @@ class ServeParameters(CatalogParameters):
     model: str | None = Field(
         None,
         title="Model",
-        description="Model ID. Without it: the newest with codes, whichever that will be.",
+        description="Model ID. Without it: the model in use, whichever that will be.",
     )
     images: bool = Field(
         False,

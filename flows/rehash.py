@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, pause_flow_run, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import FlowPauseTimeout
 from prefect.futures import as_completed
-from prefect.input import RunInput
-from pydantic import Field
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import (
@@ -29,6 +26,7 @@ from data_catalog.encoding_parts import (
 )
 from data_catalog.models import learned_codes, load_model
 from data_catalog.quality_gate import assess, drop_kept_back, keep_back, publish_kept_back
+from flows.approval import measure_row, require_approval
 from flows.artifacts import show_table
 from flows.bands import tell_of_passed_over
 from flows.checks import check_rehash
@@ -42,23 +40,9 @@ from rshash.quality import Measure, Thresholds, failures
 WORKERS = 2
 """Batches that are encoded at once: one is read while the other has the processors."""
 
-SECONDS_TO_DECIDE = 24 * 3600
-SECONDS_BETWEEN_LOOKS = 10
-
-
-class Decision(RunInput):
-    """Whether codes that failed the quality gate are published."""
-
-    approve: bool = Field(
-        False,
-        title="Publish these codes",
-        description="On: they are published as they are. Off: they are rejected; what was "
-        "published before stays.",
-    )
-
 
 @task(cache_policy=NO_CACHE)
-def find_stale(catalog: str, model_id: str | None) -> Path:
+def find_stale(catalog: str, model_id: str) -> Path:
     """Finds the tiles whose codes are not of their current observations; saves them in batches."""
     catalogue = Catalogue.open(catalog)
     model = load_model(catalogue, model_id)
@@ -109,7 +93,7 @@ def publish(
 
 
 @task(cache_policy=NO_CACHE)
-def publish_approved(catalog: str, model_id: str | None) -> list[dict[str, Any]]:
+def publish_approved(catalog: str, model_id: str) -> list[dict[str, Any]]:
     """Publishes the codes that the quality gate kept back."""
     catalogue = Catalogue.open(catalog)
     return publish_kept_back(catalogue, load_model(catalogue, model_id))
@@ -128,61 +112,35 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
             published.
     """
     check_rehash(parameters)
+    # Once for all: another model may be switched to meanwhile.
+    model_id = Catalogue.open(parameters.catalog).model_id(parameters.model)
     if parameters.approve:
-        report = publish_approved(parameters.catalog, parameters.model)
+        report = publish_approved(parameters.catalog, model_id)
     else:
-        plan_path = find_stale(parameters.catalog, parameters.model)
-        _encode_all(parameters, EncodingPlan.load(plan_path))
+        plan_path = find_stale(parameters.catalog, model_id)
+        encode_all(parameters, EncodingPlan.load(plan_path))
         report, measures, kept = publish(plan_path, parameters.thresholds)
         if measures:
-            show_table("quality", [_row(measure) for measure in measures], "Quality of the codes")
+            rows = [measure_row(measure) for measure in measures]
+            show_table("quality", rows, "Quality of the codes")
         if kept is not None:
-            _wait_for_approval(parameters, failures(measures), kept)
-            report = publish_approved(parameters.catalog, parameters.model)
+            of_model = f" --model {model_id}" if parameters.model else ""
+            how = (
+                f"Nothing was published; the codes are in {kept}. Publish them with `rshash rehash"
+                f"{of_model} --approve` if they are right, or train a model on more or more varied "
+                "tiles."
+            )
+            require_approval(parameters, measures, "Publish them all the same?", how)
+            report = publish_approved(parameters.catalog, model_id)
     show_table("code-tables", report, "Code tables published")
     return report
 
 
-def _encode_all(runner: RunnerParameters, plan: EncodingPlan) -> None:
+def encode_all(runner: RunnerParameters, plan: EncodingPlan, title: str = "encode") -> None:
+    """Encodes the batches of a plan that are not encoded yet."""
     remaining = plan.remaining
-    with Progress("encode", sum(plan.tiles)) as progress, task_runner(runner, WORKERS) as tasks:
+    with Progress(title, sum(plan.tiles)) as progress, task_runner(runner, WORKERS) as tasks:
         progress.advance(sum(plan.tiles) - sum(plan.tiles[number] for number in remaining))
         futures = [tasks.submit(encode, plan_path=plan.path, number=n) for n in remaining]
         for future in as_completed(futures):
             progress.advance(future.result())
-
-
-def _wait_for_approval(parameters: RehashFlowParameters, failed: list[str], kept: str) -> None:
-    """Returns once somebody approves of codes that failed.
-
-    Raises:
-        QualityError: Nobody does, or nobody is to be asked.
-    """
-    reason = f"The codes failed the quality gate: {'; '.join(failed)}."
-    how = (
-        f"Nothing was published; the codes are in {kept}. Publish them with `rshash rehash "
-        "--approve` if they are right, or train a model on more or more varied tiles."
-    )
-    if parameters.on_failure == "stop":
-        raise QualityError(f"{reason} {how}")
-    question = Decision.with_initial_data(description=f"{reason} Publish them all the same?")
-    try:
-        decision = pause_flow_run(
-            wait_for_input=question,
-            timeout=SECONDS_TO_DECIDE,
-            poll_interval=SECONDS_BETWEEN_LOOKS,
-        )
-    except FlowPauseTimeout:
-        raise QualityError(f"{reason} Nobody decided within a day. {how}") from None
-    if not decision.approve:
-        raise QualityError(f"{reason} They were rejected. {how}")
-
-
-def _row(measure: Measure) -> dict[str, Any]:
-    return {
-        "measure": measure.name,
-        "found": round(measure.value, 4),
-        "expected": f"at {'most' if measure.at_most else 'least'} {measure.threshold:g}",
-        "tiles": measure.tiles,
-        "passes": "yes" if measure.passes else "NO",
-    }

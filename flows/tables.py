@@ -62,8 +62,9 @@ def print_contents(rows: list[dict[str, Any]], title: str) -> None:
             collection = row["collection"]
             table.add_row(f"[bold]{collection}")
         published = row["published"][:16].replace("T", " ")
+        item = f"{row['item']}{' (in use)' if row['in_use'] else ''}"
         cells = [row["version"], _text("rows", row["rows"]), published, _text("size", row["size"])]
-        table.add_row(f"  {row['item']}", *cells)
+        table.add_row(f"  {item}", *cells)
     _print(table)
 
 

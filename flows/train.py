@@ -98,9 +98,19 @@ def _report(
     if isinstance(learned, AhclTraining):
         parts.append(f"Classes: {', '.join(learned.classes)}.")
     parts.append(f"Published as `{item.get_self_href()}`.")
+    if (in_use := catalogue.model_in_use()) != model_id:
+        parts.append(next_steps(model_id, str(in_use)))
     show_text("training", "\n\n".join(parts) + "\n")
     if isinstance(learned, MrHashTraining):
         _show_clusters(catalogue, model_id)
+
+
+def next_steps(model_id: str, in_use: str) -> str:
+    """What can be done with a model that is not in use."""
+    return (
+        f"In use is {in_use}, as before. `rshash evaluate --model {model_id}` compares the two; "
+        f"`rshash backfill --model {model_id}` switches over."
+    )
 
 
 def _show_clusters(catalogue: Catalogue, model_id: str) -> None:
@@ -118,6 +128,9 @@ def _show_clusters(catalogue: Catalogue, model_id: str) -> None:
 @flow(name="train")
 def train(parameters: TrainParameters) -> str:
     """Learns a hashing model from the published tiles.
+
+    The first one is in use at once. Any other is a candidate, and nothing else changes: see the
+    flows `evaluate` and `backfill`.
 
     A sensor besides the primary one that has seen none of them takes no part. A training that was
     ended goes on at the next identical run.

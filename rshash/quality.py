@@ -117,7 +117,7 @@ def measure_features(codes: Words, features: Features, thresholds: Thresholds) -
 
     Args:
         codes: uint64 (n, words) of a probe set.
-        features: float (n, d), those that the codes were made from.
+        features: float (n, d), those that the codes were made from, scaled as for the model.
         thresholds: What the codes must fulfil.
     """
     if len(codes) < FEWEST_TILES:

@@ -119,7 +119,7 @@ class EvaluationReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON, figures to six decimals."""
-        return _rounded(asdict(self))
+        return rounded(asdict(self))
 
     def save(self, folder: Path) -> list[Path]:
         """Writes report.json, report.md and the pictures into a folder, which is made.
@@ -314,9 +314,10 @@ def _draw(n: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Content of a JSON file, figures to six decimals."""
     if isinstance(value, dict):
-        return {str(key): _rounded(one) for key, one in value.items()}
+        return {str(key): rounded(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
+        return [rounded(one) for one in value]
     return round(value, 6) if isinstance(value, float) else value

@@ -57,7 +57,7 @@ def _precision_recall(report: EvaluationReport, axes: Axes) -> None:
         if entry.quality is None:
             continue
         colour, style = STYLES[i % len(STYLES)]
-        own = entry.name.startswith(f"{report.method},")
+        own = entry.name.partition(",")[0] in (report.method, *report.statistics)
         axes.plot(
             entry.quality.recall,
             entry.quality.precision,
@@ -73,21 +73,25 @@ def _precision_recall(report: EvaluationReport, axes: Axes) -> None:
 
 
 def _bit_balance(report: EvaluationReport, axes: Axes) -> None:
-    kind, found = next(iter(report.statistics.items()))
-    axes.bar(np.arange(report.bits), found.bit_balance, width=0.8, color=STYLES[0][0])
+    for i, ((kind, found), (colour, _)) in enumerate(
+        zip(report.statistics.items(), STYLES, strict=False)
+    ):
+        label = f"{kind}: {found.distinct:,} distinct of {found.codes:,}"
+        bits = np.arange(len(found.bit_balance))
+        if i == 0:
+            axes.bar(bits, found.bit_balance, width=0.8, color=colour, label=label)
+        else:
+            edges = np.append(bits, len(bits)) - 0.5
+            axes.stairs(found.bit_balance, edges, color=colour, linewidth=1.8, label=label)
     axes.axhline(0.5, color="black", linewidth=1, linestyle="--", label="balanced")
     axes.set(xlabel="bit", ylabel="share of ones", xlim=(-1, report.bits), ylim=(0, 1))
-    axes.set_title(
-        f"Bit balance of {report.method}: {found.distinct:,} distinct {kind} "
-        f"of {found.codes:,} tiles",
-        fontsize=11,
-    )
+    axes.set_title(f"Bit balance of {report.method}", fontsize=11)
     axes.legend(fontsize=8.5, loc="upper right")
 
 
 def _distances(report: EvaluationReport, axes: Axes) -> None:
-    edges = np.arange(report.bits + 2) - 0.5
     for (kind, counts), (colour, style) in zip(report.distances.items(), STYLES, strict=False):
+        edges = np.arange(len(counts) + 1) - 0.5
         share = np.array(counts) / max(1, sum(counts))
         axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
         axes.stairs(share, edges, color=colour, linewidth=1.8, linestyle=style, label=kind)

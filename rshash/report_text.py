@@ -15,9 +15,15 @@ CAPTIONS = {
 }
 
 
-def as_markdown(report: EvaluationReport, pictures: Sequence[str]) -> str:
-    """The report's tables, its notes and links to its pictures, by their file names."""
-    parts = [f"# Evaluation of {report.method}, {report.bits} bit"]
+def as_markdown(report: EvaluationReport, pictures: Sequence[str], head: str | None = None) -> str:
+    """The report's tables, its notes and links to its pictures, by their file names.
+
+    Args:
+        report: The report.
+        pictures: File names.
+        head: What stands in place of its title.
+    """
+    parts = [head or f"# Evaluation of {report.method}, {report.bits} bit"]
     parts.append(_comparison(report.entries))
     parts.append(_statistics(report))
     if report.flipped_bits is not None:

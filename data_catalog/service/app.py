@@ -37,7 +37,7 @@ def make_app(
 
     Args:
         catalogue: The catalogue; nothing is ever written to it.
-        model_id: The model; None for the newest, whichever that will be.
+        model_id: The model; None for the one in use, whichever that will be.
         images: Whether images can be asked for, which needs the model's network and thus torch.
         poll_seconds: How often to look for a new version.
 

@@ -29,7 +29,7 @@ class Snapshot:
     """One version of the catalogue, opened.
 
     Attributes:
-        version: Hash of the IDs of everything published; another one with every publication.
+        version: Hash of what is published and in use; another one with every publication.
         codes: The model's codes.
         pictures: The tiles' pictures.
         labels: Number of each tile's likeliest pseudo-label, by tile ID.
@@ -62,9 +62,10 @@ class Snapshot:
 
 
 def published_version(catalogue: Catalogue) -> str:
-    """Hash of the IDs of everything that is published, and of what answers: rshash's release."""
+    """Hash of the IDs of everything published, of the model in use, and of rshash's release."""
     ids = {one: catalogue.item_ids(one) for one in catalogue.collections()}
-    return hashlib.sha256(orjson.dumps([release("rshash"), ids])).hexdigest()[:20]
+    content = [release("rshash"), catalogue.model_in_use(), ids]
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()[:20]
 
 
 def open_snapshot(catalogue: Catalogue, model_id: str | None = None) -> Snapshot:
@@ -113,7 +114,7 @@ class LiveCatalogue:
 
         Args:
             catalogue: The catalogue.
-            model_id: The model to serve; None for the newest, whichever that will be.
+            model_id: The model to serve; None for the one in use, whichever that will be.
             poll_seconds: How often to look for a new version.
             metrics: Told of every version.
         """

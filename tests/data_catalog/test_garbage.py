@@ -12,6 +12,7 @@ from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
 from data_catalog.garbage import garbage, remove
+from data_catalog.model_switch import switch_model
 from data_catalog.models import publish_model
 from data_catalog.orphans import SETTLED_SECONDS, orphans
 from data_catalog.query import open_codes
@@ -98,6 +99,7 @@ def test_models_without_codes_go_with_what_only_they_need(catalogue: Catalogue) 
     for model in (coded, latest):
         publish_model(catalogue, model)
     codes_of_night(catalogue, coded, 2, 4)
+    switch_model(catalogue, coded.model_id)
     item = pystac.Item(
         f"{unused.model_id}-labels", None, None, datetime(2024, 6, 1, tzinfo=UTC), {}
     )

@@ -8,11 +8,16 @@ import pystac
 import pytest
 import rasterio
 import rasterio.vrt
+import zarr
+from published_world import SENSOR, index, make_model, publish_segment, random_codes
 from rasterio.transform import from_origin
 from stac_schemas import assert_catalogue_valid
 from tiny_source import TinySource
 
 from data_catalog import land_cover
+from data_catalog.code_merging import as_arrow
+from data_catalog.code_tables import ProposedCodes, code_rows
+from data_catalog.current_view import current_view
 from data_catalog.demo_world import World, build_world
 from data_catalog.errors import GridError, SourceError
 from data_catalog.grid import Tile, Zone
@@ -20,7 +25,9 @@ from data_catalog.http_server import serve_folder
 from data_catalog.labels import load_labels
 from data_catalog.land_cover import publish_land_cover, published_land_cover
 from data_catalog.legends import legend_of
+from data_catalog.quality_gate import assess
 from rshash.errors import LabelError
+from rshash.quality import Thresholds
 
 MAPS = "tiny-land-cover"
 PUBLISHED = f"land-cover-{MAPS}"
@@ -133,6 +140,29 @@ def nearest_pixels(path: Path, tile: Tile) -> np.ndarray:
         ) as warped,
     ):
         return warped.read(1)
+
+
+def test_the_quality_gate_measures_by_land_cover_where_there_is_some(catalogue, source):
+    add_map(source, "map", classes_of((192, 24 * 192)))
+    add_map(source, "of-one-class", np.full((192, 24 * 192), 10, np.uint8), neighbours(49)[-1])
+    model, mapped, alike = make_model(), neighbours(24), neighbours(24, neighbours(49)[-1])
+    elsewhere = neighbours(24, neighbours(99)[-1])
+    publish_segment(catalogue, "seen", index([*mapped, *alike, *elsewhere]))
+    pixels = catalogue.root / f"tiles-{SENSOR}" / "seen" / "pixels.zarr" / "reflectance"
+    array = zarr.open_array(pixels, mode="r+")
+    array[:] = np.random.default_rng(0).integers(1, 4000, (72, 3, 1, 1), np.uint16)
+    publish_land_cover(catalogue, write(source), MAPS, ids([*mapped, *alike]))
+    view = current_view(catalogue, SENSOR)
+
+    def measured(some_tiles: list[Tile]) -> list[str]:
+        rows = code_rows(index(some_tiles), random_codes(24)).assign(model_id=model.model_id)
+        codes = ProposedCodes(as_arrow(rows, 64), np.zeros(0, np.int64))
+        return [one.name for one in assess(catalogue, model, codes, view, Thresholds())]
+
+    assert "MAP by land cover" in measured(mapped)
+    for some_tiles in (alike, elsewhere):
+        assert measured(some_tiles)[0] == "distinct codes"
+        assert "MAP by land cover" not in measured(some_tiles)
 
 
 def test_tiles_that_are_published_are_not_read_again(catalogue, source):

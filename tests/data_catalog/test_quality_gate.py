@@ -72,7 +72,8 @@ def test_codes_are_measured_on_the_same_tiles_every_time(
 
     def features(catalogue, sensor, seen, extractor):
         asked.append(seen["tile_id"].tolist())
-        return np.random.default_rng(0).normal(size=(len(seen), 4)).astype(np.float32)
+        random = np.random.default_rng(0)
+        return random.normal(size=(len(seen), extractor.dimensions)).astype(np.float32)
 
     monkeypatch.setattr(quality_gate, "observation_features", features)
     frame = rows().assign(model_id="m")

@@ -107,18 +107,6 @@ def test_a_catalogue_without_codes_says_what_to_run(tmp_path):
         open_codes(catalogue)
 
 
-def test_until_a_new_model_has_codes_the_last_one_answers(tmp_path):
-    catalogue = Catalogue.create(tmp_path)
-    old, new = make_model(), make_model(seed=2)
-    for model in (old, new):
-        publish_model(catalogue, model)
-    publish_code_tables(catalogue, old, code_rows(index(PLACES[:3]), CODES[:3]))
-    assert open_codes(catalogue).model_id == old.model_id
-    publish_code_tables(catalogue, new, code_rows(index(PLACES[:2]), CODES[:2]))
-    assert open_codes(catalogue).model_id == new.model_id
-    assert len(open_codes(catalogue, old.model_id)) == 3
-
-
 def test_codes_of_two_models_are_never_compared(tmp_path):
     catalogue = Catalogue.create(tmp_path / "catalogue")
     model = make_model()

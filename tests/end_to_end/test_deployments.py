@@ -59,7 +59,14 @@ def client(prefect_api: str) -> SyncPrefectClient:
 
 def test_every_flow_is_deployed_with_a_form(client: SyncPrefectClient) -> None:
     deployments = {d.name: d for d in client.read_deployments()}
-    assert set(deployments) == {"nightly", "ingest", "train", "rehash", "evaluate"}
+    assert set(deployments) == {
+        "nightly",
+        "ingest",
+        "train",
+        "rehash",
+        "backfill",
+        "evaluate",
+    }
     for deployment in deployments.values():
         (model,) = [
             d

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of, published_table
 from data_catalog.errors import CatalogueError, QueryError
+from data_catalog.model_switch import switch_model
 from data_catalog.models import load_model
 from data_catalog.query import open_codes
 from data_catalog.training import plan_training
@@ -46,8 +47,9 @@ def catalog(nights: Nights, tmp_path: Path) -> str:
 def rehashed(catalog: str) -> tuple[Catalogue, Any]:
     from flows.rehash import rehash
 
-    (published,) = rehash(RehashFlowParameters(catalog=catalog))
     catalogue = Catalogue.open(catalog)
+    newest = catalogue.latest_model_id()
+    (published,) = rehash(RehashFlowParameters(catalog=catalog, model=newest))
     (item,) = catalogue.items(collection_of(published["item"].rsplit("-", 3)[0]))
     return catalogue, published_table(catalogue, item).set_index("tile_id")
 
@@ -81,8 +83,7 @@ def test_a_model_learns_from_a_table_of_labels(catalog: str, tmp_path: Path) -> 
     assert list(table.index) == TILES
     assert list(table.index[learned]) == labelled
     assert set(table["code_source"]) == {"learned", "network"}
-    codes = open_codes(catalogue)
-    assert codes.model_id == model_id
+    codes = open_codes(catalogue, model_id)
     assert set(codes.similar(labelled[0], k=10)["tile_id"]) <= set(labelled[:15])
     assert state_of_trainings(catalogue) == []
 
@@ -94,7 +95,8 @@ def test_the_published_weights_of_ahcl_follow_the_number_of_labelled_tiles(
     (tmp_path / "labels.csv").write_text("\n".join(["tile_id,label", *lines]))
     given = ["--method", "ahcl", "--labels", str(tmp_path / "labels.csv"), "--preset", "paper"]
     assert command(monkeypatch, "train", "--catalog", catalog, *given) == 0
-    settings = load_model(Catalogue.open(catalog)).training["settings"]
+    catalogue = Catalogue.open(catalog)
+    settings = load_model(catalogue, catalogue.latest_model_id()).training["settings"]
     assert settings["quantisation_weight"] == 200 / 25
     assert settings["schedule"] == "steps"
 
@@ -143,6 +145,7 @@ def test_a_model_learns_from_land_cover_and_is_evaluated_by_it(
     catalogue, table = rehashed(catalog)
     assert "land-cover-esa-worldcover" in catalogue.collections()
     assert "learned" in set(table["code_source"])
+    switch_model(catalogue, str(catalogue.latest_model_id()))
     capsys.readouterr()
     report = tmp_path / "report"
     labels = ["--labels", "land-cover-esa-worldcover"]

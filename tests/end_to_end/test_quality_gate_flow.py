@@ -1,24 +1,18 @@
 """Codes that are not good enough are published by nobody but a person."""
 
-import asyncio
-import time
-from contextvars import copy_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.flow_runs import resume_flow_run
+from decisions import decided
 from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of
 from data_catalog.models import publish_model
-from flows import rehash as module
+from flows import approval
 from flows.parameters import RehashFlowParameters
 from flows.rehash import rehash
 from rshash.errors import QualityError
@@ -52,21 +46,6 @@ def published(catalogue: Catalogue) -> list[str]:
     return catalogue.item_ids(collection_of(make_model().model_id))
 
 
-async def paused_run() -> Any:
-    """The flow run that waits for a decision."""
-    async with get_client() as client:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            state = {"type": {"any_": ["PAUSED"]}}
-            found = await client.read_flow_runs(
-                flow_run_filter=FlowRunFilter.model_validate({"state": state})
-            )
-            if found:
-                return found[0]
-            await asyncio.sleep(0.2)
-    raise AssertionError("No run waits for a decision.")
-
-
 def test_codes_that_fail_are_kept_and_published_once_approved(catalogue: Catalogue) -> None:
     with pytest.raises(QualityError, match=r"agreement with features .* expected at least 1"):
         rehash(parameters(catalogue, **IMPOSSIBLE))
@@ -80,23 +59,15 @@ def test_codes_that_fail_are_kept_and_published_once_approved(catalogue: Catalog
 def test_a_person_is_asked(
     catalogue: Catalogue, approve: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.2)
-    outcome: list[object] = []
+    monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.2)
+    asking = parameters(catalogue, on_failure="ask", **IMPOSSIBLE)
 
-    def run() -> None:
-        try:
-            outcome.append(rehash(parameters(catalogue, on_failure="ask", **IMPOSSIBLE)))
-        except QualityError as error:
-            outcome.append(error)
+    def nothing_is_published() -> None:
+        assert published(catalogue) == []
 
-    # The settings that name the server are this thread's own.
-    thread = Thread(target=copy_context().run, args=(run,))
-    thread.start()
-    waiting = asyncio.run(paused_run())
-    assert published(catalogue) == []
-    resume_flow_run(waiting.id, run_input={"approve": approve})
-    thread.join(60)
+    outcome = decided(lambda: rehash(asking), [approve], nothing_is_published)
     if approve:
-        assert isinstance(outcome[0], list) and published(catalogue) == [outcome[0][0]["item"]]
+        assert isinstance(outcome, list) and published(catalogue) == [outcome[0]["item"]]
     else:
-        assert "They were rejected" in str(outcome[0]) and published(catalogue) == []
+        assert isinstance(outcome, QualityError) and "They were rejected" in str(outcome)
+        assert published(catalogue) == []

@@ -13,6 +13,7 @@ COMMANDS = [
     "ingest",
     "train",
     "rehash",
+    "backfill",
     "nightly",
     "evaluate",
     "similar",

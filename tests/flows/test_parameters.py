@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from data_catalog.errors import AreaError, GridError, SensorError
 from data_catalog.sensors import get_sensor, known_sensors
+from flows.backfill import backfill
 from flows.bands import bands_for
 from flows.evaluate import evaluate
 from flows.ingest import ingest
@@ -23,7 +24,7 @@ from flows.rehash import rehash
 from flows.train import train
 from rshash.errors import CodeError, FeatureError
 
-FLOWS = [ingest, train, rehash, nightly, evaluate]
+FLOWS = [ingest, train, rehash, backfill, nightly, evaluate]
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
@@ -49,12 +50,12 @@ def form_of(model: type[Parameters]) -> dict[str, Any]:
 def test_a_form_begins_with_what_matters_and_puts_the_rest_into_boxes() -> None:
     form = form_of(NightlyParameters)
     assert list(form)[:5] == ["area", "period", "sensors", "catalog", "source"]
-    assert list(form)[-5:] == ["learning", "labelling", "features", "quality_gate", "running"]
+    boxes = ["learning", "labelling", "features", "drift", "quality_gate", "running"]
+    assert list(form)[-6:] == boxes
     assert list(form["learning"]["properties"])[:2] == ["method", "bits"]
     assert "anyOf" not in form["model"] and form["learning"]["properties"]["clusters"]["minimum"]
     shown = set(form) | {name for box in form.values() for name in box.get("properties", ())}
-    boxes = {"learning", "labelling", "features", "quality_gate", "running"}
-    assert shown - boxes == set(NightlyParameters.model_fields)
+    assert shown - set(boxes) == set(NightlyParameters.model_fields)
 
 
 def test_what_a_form_sends_is_taken_out_of_its_boxes() -> None:

@@ -31,7 +31,7 @@ def test_rows_are_printed_whole(capsys) -> None:
 
 
 def test_a_catalogue_is_listed_by_collection(capsys) -> None:
-    row = {"collection": "tiles-fine", "version": "1", "rows": 1200, "size": 2048}
+    row = {"collection": "tiles-fine", "version": "1", "rows": 1200, "size": 2048, "in_use": False}
     rows = [{**row, "item": item, "published": "2024-06-18T10:20:30Z"} for item in ("a", "b")]
     print_contents(rows, "Published")
     lines = capsys.readouterr().out.splitlines()
