@@ -16,6 +16,7 @@ from flows.checks import check_evaluate
 from flows.labels import read_land_cover
 from flows.learning import labels_for
 from flows.parameters import EvaluateParameters
+from flows.run_pages import tell_of_failure
 from rshash.labels import TileLabels
 from rshash.report import EvaluationReport
 
@@ -70,7 +71,7 @@ def _show(key: str, folder: Path, files: list[Path]) -> None:
     show_text(key, f"{text}\nIn full: `{folder.resolve()}`.\n")
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def evaluate(parameters: EvaluateParameters) -> dict[str, Any]:
     """Evaluates published codes beside baselines on the same features, and writes a report.
 

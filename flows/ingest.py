@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
+from rich.filesize import decimal
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.catalogue_address import working_folder
@@ -21,12 +22,17 @@ from data_catalog.ingest import WORKERS, ingest_block, publish_segment
 from data_catalog.planning import IngestPlan, is_finished, plan_ingest
 from data_catalog.polite import share_requests
 from data_catalog.redaction import redacted
-from flows.artifacts import show_table
+from data_catalog.segments import collection_of
+from flows.artifacts import show_table, show_text
+from flows.assets import announce
 from flows.checks import check_ingest
 from flows.parameters import IngestFlowParameters
 from flows.progress import Progress
+from flows.run_pages import address_of, show_invalid, tell_of_failure
 from flows.runner_parameters import RunnerParameters
 from flows.runners import task_runner
+from flows.stages import Stages
+from flows.tables import duration, markdown_table
 
 ESTIMATES = ("bytes", "stored_bytes", "duration")
 """What only a plan tells."""
@@ -101,7 +107,7 @@ def publish(catalog: str, sensor: str, plan_folder: Path) -> str:
     return publish_segment(Catalogue.open(catalog), IngestPlan.load(plan_folder))
 
 
-@flow(name="ingest")
+@flow(name="ingest", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     """Fetches new imagery of an area as co-registered tiles.
 
@@ -115,12 +121,14 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
             sensor's are missed for this run, and its row says why.
     """
     check_ingest(parameters)
-    plans = {sensor: _plan(parameters, sensor) for sensor in parameters.sensors}
+    stages = Stages()
+    with stages.stage("search and plan"):
+        plans = {sensor: _plan(parameters, sensor) for sensor in parameters.sensors}
     planned: list[dict[str, Any]] = [
         {"sensor": sensor} | ({"problem": plan} if isinstance(plan, str) else plan.summary())
         for sensor, plan in plans.items()
     ]
-    show_table("plan", planned, "Plan: what is new and will be read")
+    show_table("plan", planned, "Plan: what is new and will be read", _planned(planned))
     if parameters.plan:
         return planned
     check_room(
@@ -130,9 +138,36 @@ def ingest(parameters: IngestFlowParameters) -> list[dict[str, Any]]:
     for row, plan in zip(planned, plans.values(), strict=True):
         report.append({key: value for key, value in row.items() if key not in ESTIMATES})
         if isinstance(plan, IngestPlan) and not plan.is_empty:
-            report[-1] |= _ingest_sensor(parameters, plan)
-    show_table("ingested", report, "Ingested")
+            report[-1] |= _ingest_sensor(parameters, plan, stages)
+    _show_report(parameters.catalog, report, stages)
     return report
+
+
+def _planned(rows: list[dict[str, Any]]) -> str:
+    sums = {key: sum(row.get(key, 0) for row in rows) for key in ("scenes", "tiles", *ESTIMATES)}
+    if not sums["tiles"]:
+        return "Nothing is new."
+    return (
+        f"{sums['scenes']:,} scenes, {sums['tiles']:,} tiles, {decimal(sums['bytes'])} "
+        f"to fetch, about {duration(sums['duration'])}."
+    )
+
+
+def _show_report(catalog: str, report: list[dict[str, Any]], stages: Stages) -> None:
+    catalogue = Catalogue.open_or_create(catalog)
+    published = [
+        address_of(catalogue, collection_of(row["sensor"]), row["segment"])
+        for row in report
+        if "segment" in row
+    ]
+    text = [
+        f"# Ingested\n\n{markdown_table(report)}",
+        f"## Durations\n\n{markdown_table(stages.rows())}",
+        *([f"Published: {', '.join(published)}."] if published else []),
+    ]
+    valid, invalid = (sum(row.get(state, 0) for row in report) for state in ("valid", "invalid"))
+    summary = f"{valid:,} tiles read, {invalid:,} invalid, in {stages.total()}."
+    show_text("ingested", "\n\n".join(text) + "\n", summary)
 
 
 def _plan(parameters: IngestFlowParameters, sensor: str) -> IngestPlan | str:
@@ -145,9 +180,27 @@ def _plan(parameters: IngestFlowParameters, sensor: str) -> IngestPlan | str:
         return str(error)
 
 
-def _ingest_sensor(parameters: IngestFlowParameters, plan: IngestPlan) -> dict[str, Any]:
+def _ingest_sensor(
+    parameters: IngestFlowParameters, plan: IngestPlan, stages: Stages
+) -> dict[str, Any]:
+    catalog, sensor = parameters.catalog, plan.sensor_id
+    plan_folder = plan.save(Catalogue.open_or_create(catalog))
+    with stages.stage(f"read {sensor}"):
+        counts = _read_all(parameters, plan, plan_folder)
+    with stages.stage(f"publish {sensor}"):
+        segment_id = publish(catalog, sensor, plan_folder)
+    catalogue = Catalogue.open(catalog)
+    if segment_id == plan.segment_id:
+        announce(catalogue, collection_of(sensor), [segment_id])
+    show_invalid(catalogue, sensor, segment_id)
+    return {"segment": segment_id, **counts}
+
+
+def _read_all(
+    parameters: IngestFlowParameters, plan: IngestPlan, plan_folder: Path
+) -> dict[str, int]:
+    """Reads a plan's blocks; counts tiles by state and reason, and scenes that failed."""
     sensor, block_ids = plan.sensor_id, plan.block_ids
-    plan_folder = plan.save(Catalogue.open_or_create(parameters.catalog))
     batches = [
         block_ids[i : i + BLOCKS_PER_TASK] for i in range(0, len(block_ids), BLOCKS_PER_TASK)
     ]
@@ -171,9 +224,9 @@ def _ingest_sensor(parameters: IngestFlowParameters, plan: IngestPlan) -> dict[s
         table = [{"scene": scene, "cause": cause} for scene, cause in sorted(failures.items())]
         title = f"Scenes of {sensor} that {redacted(parameters.source)} did not give"
         title += ": the next run asks again"
-        show_table("failed-scenes", table, title)
+        show_table(f"failed-scenes-{sensor}", table, title)
         counts["unreadable scenes"] = len(failures)
-    return {"segment": publish(parameters.catalog, sensor, plan_folder), **counts}
+    return dict(counts)
 
 
 def _within_reach(parameters: IngestFlowParameters, plan: IngestPlan) -> RunnerParameters:

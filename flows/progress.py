@@ -6,15 +6,16 @@ import sys
 import time
 from contextlib import ExitStack
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import ProgressArtifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from flows.artifacts import page
 from flows.reporting import tell
 from rshash.progress import Progress as Epoch
 
@@ -84,7 +85,8 @@ class Progress:
             self._tell(100.0)
 
     def _begin(self) -> UUID:
-        return cast(UUID, create_progress_artifact(0.0, description=self.title))
+        shown = ProgressArtifact(progress=0.0, description=self.title, flow_run_id=page())
+        return cast(UUID, cast(Any, shown.create()).id)
 
     def _tell(self, percent: float) -> None:
         artifact = self._artifact

@@ -9,9 +9,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 
-from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.code_tables import (
     ProposedCodes,
+    collection_of,
     publish_code_tables,
     stale_observations,
     with_learned_codes,
@@ -26,14 +27,19 @@ from data_catalog.encoding_parts import (
 )
 from data_catalog.models import learned_codes, load_model
 from data_catalog.quality_gate import assess, drop_kept_back, keep_back, publish_kept_back
+from data_catalog.segments import collection_of as segments_of
 from flows.approval import measure_row, require_approval
-from flows.artifacts import show_table
+from flows.artifacts import show_table, show_text
+from flows.assets import announce
 from flows.bands import tell_of_passed_over
 from flows.checks import check_rehash
 from flows.parameters import RehashFlowParameters
 from flows.progress import Progress
+from flows.run_pages import show_changes, tell_of_failure
 from flows.runner_parameters import RunnerParameters
 from flows.runners import task_runner
+from flows.stages import Stages
+from flows.tables import markdown_table
 from rshash.errors import QualityError
 from rshash.quality import Measure, Thresholds, failures
 
@@ -99,7 +105,7 @@ def publish_approved(catalog: str, model_id: str) -> list[dict[str, Any]]:
     return publish_kept_back(catalogue, load_model(catalogue, model_id))
 
 
-@flow(name="rehash")
+@flow(name="rehash", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     """Makes and publishes codes for new and changed tiles.
 
@@ -112,17 +118,20 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
             published.
     """
     check_rehash(parameters)
+    stages = Stages()
     # Once for all: another model may be switched to meanwhile.
     model_id = Catalogue.open(parameters.catalog).model_id(parameters.model)
     if parameters.approve:
         report = publish_approved(parameters.catalog, model_id)
     else:
-        plan_path = find_stale(parameters.catalog, model_id)
-        encode_all(parameters, EncodingPlan.load(plan_path))
-        report, measures, kept = publish(plan_path, parameters.thresholds)
+        with stages.stage("find tiles that changed"):
+            plan_path = find_stale(parameters.catalog, model_id)
+        with stages.stage("encode"):
+            encode_all(parameters, EncodingPlan.load(plan_path))
+        with stages.stage("measure and publish"):
+            report, measures, kept = publish(plan_path, parameters.thresholds)
         if measures:
-            rows = [measure_row(measure) for measure in measures]
-            show_table("quality", rows, "Quality of the codes")
+            _show_quality(measures)
         if kept is not None:
             of_model = f" --model {model_id}" if parameters.model else ""
             how = (
@@ -132,8 +141,29 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
             )
             require_approval(parameters, measures, "Publish them all the same?", how)
             report = publish_approved(parameters.catalog, model_id)
-    show_table("code-tables", report, "Code tables published")
+    _show_report(parameters.catalog, model_id, report, stages)
     return report
+
+
+def _show_quality(measures: list[Measure]) -> None:
+    failed = failures(measures)
+    verdict = f"failed: {'; '.join(failed)}" if failed else f"all {len(measures)} measures pass"
+    rows = [measure_row(measure) for measure in measures]
+    show_table("quality", rows, "Quality of the codes", f"Quality gate: {verdict}.")
+
+
+def _show_report(catalog: str, model_id: str, report: list[dict[str, Any]], stages: Stages) -> None:
+    catalogue = Catalogue.open(catalog)
+    sensor = catalogue.item(MODELS, model_id).properties["rshash:sensor"]
+    made_from = [MODELS, segments_of(sensor)]
+    announce(catalogue, collection_of(model_id), [row["item"] for row in report], made_from)
+    show_changes(catalogue, model_id, report)
+    tables = markdown_table(report) if report else "No tile changed: nothing was published."
+    show_text(
+        "code-tables",
+        f"# Code tables published\n\n{tables}\n\n## Durations\n\n{markdown_table(stages.rows())}\n",
+        f"{len(report)} code tables published, in {stages.total()}.",
+    )
 
 
 def encode_all(runner: RunnerParameters, plan: EncodingPlan, title: str = "encode") -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from rshash.errors import RshashError
 
@@ -59,7 +59,7 @@ def load(kind: str, name: str) -> Saved:
             f"{', '.join(sorted(found)) or 'none'}. Save one with `rshash saved {kind} {name} …`, "
             "or in the UI under Blocks."
         )
-    return block_type.load(name)  # type: ignore[return-value]
+    return cast("Saved", cast(Any, block_type).load(name, _sync=True))
 
 
 def save(kind: str, name: str, text: str) -> list[str]:
@@ -80,7 +80,8 @@ def save(kind: str, name: str, text: str) -> list[str]:
     block_type = block_types()[kind]
     given = {f: os.environ[v] for f, v in block_type.environment.items() if os.environ.get(v)}
     first = next(iter(block_type.model_fields))
-    block_type.model_validate({first: text} | given).save(name, overwrite=True)
+    block: Any = block_type.model_validate({first: text} | given)
+    block.save(name, overwrite=True, _sync=True)
     return [block_type.environment[field] for field in given]
 
 
@@ -91,7 +92,7 @@ def remove(kind: str, name: str) -> None:
         RshashError: Nothing is.
     """
     load(kind, name)
-    block_types()[kind].delete(name)
+    cast(Any, block_types()[kind]).delete(name, _sync=True)
 
 
 def everything() -> list[dict[str, str]]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from rshash.errors import RshashError
 
-START_SECONDS = 180.0
-"""A new PostgreSQL database takes its time to get its tables."""
+START_SECONDS = 300.0
+"""A new PostgreSQL database takes its time to get its tables, and so does a busy machine."""
 
 
 def server_settings(home: Path, address: str) -> dict[str, str]:

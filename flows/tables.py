@@ -40,10 +40,20 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a Markdown table, turned on its side: a line per key, a column per row."""
+    """Rows as a Markdown table; few rows with many columns are turned on their side."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [[key.replace("_", " "), *(_text(key, row.get(key)) for row in rows)] for key in keys]
-    lines.insert(1, ["---"] * (1 + len(rows)))
+    if not rows:
+        return "Nothing."
+    if len(keys) > MANY_COLUMNS and len(rows) < len(keys) / 2:
+        lines = [
+            [key.replace("_", " "), *(_cell(key, row.get(key)) for row in rows)] for key in keys
+        ]
+        lines.insert(1, ["---"] * (1 + len(rows)))
+    else:
+        numeric = [all(isinstance(row.get(k), int | float | None) for row in rows) for k in keys]
+        lines = [[key.replace("_", " ") for key in keys]]
+        lines.append(["---:" if right else "---" for right in numeric])
+        lines += [[_cell(key, row.get(key)) for key in keys] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -97,6 +107,20 @@ def print_similar(found: Found, bits: int) -> None:
 
 def _print(table: Table) -> None:
     Console(width=None if Console().is_terminal else WIDE).print(table)
+
+
+def _cell(key: str, value: Any) -> str:
+    return _text(key, value).replace("|", "\\|").replace("\n", " ")
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: 0.4 s, 12 s, 3 min 20 s or 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _text(key: str, value: Any) -> str:

@@ -12,8 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.feature_cache import compute_features
 from data_catalog.observations import current_observations
+from data_catalog.segments import collection_of as segments_of
 from data_catalog.training import TileTraining, plan_training
-from flows.artifacts import curve, inline_address, show_text
+from flows.artifacts import inline_address, loss_curves, show_text
+from flows.assets import announce
 from flows.bands import tell_of_passed_over
 from flows.checks import check_train
 from flows.labels import read_land_cover
@@ -27,6 +29,7 @@ from flows.learning import (
 from flows.limits import gpus
 from flows.parameters import TrainParameters
 from flows.progress import EpochProgress, Progress
+from flows.run_pages import address_of, tell_of_failure
 from flows.tables import markdown_table
 from rshash.ahcl import AhclTraining
 from rshash.checkpoints import saved_epochs
@@ -85,22 +88,23 @@ def _report(
             "epochs": len(losses),
             "first loss": f"{losses[0]:.4g}",
             "last loss": f"{losses[-1]:.4g}",
-            "curve": curve(losses),
         }
         for stage, losses in learned.losses.items()
     ]
-    item = catalogue.item(MODELS, model_id)
     parts = [
         f"# Model {model_id}",
         f"Learned from {learned.n_tiles:,} tiles of {', '.join(training.features)}.",
+        f"![Losses]({inline_address(loss_curves(learned.losses), 'PNG')})",
         markdown_table(rows),
     ]
     if isinstance(learned, AhclTraining):
         parts.append(f"Classes: {', '.join(learned.classes)}.")
-    parts.append(f"Published as `{item.get_self_href()}`.")
+    parts.append(f"Published as {address_of(catalogue, MODELS, model_id)}.")
     if (in_use := catalogue.model_in_use()) != model_id:
         parts.append(next_steps(model_id, str(in_use)))
-    show_text("training", "\n\n".join(parts) + "\n")
+    summary = f"Model {model_id}, learned from {learned.n_tiles:,} tiles: the losses."
+    show_text("training", "\n\n".join(parts) + "\n", summary)
+    announce(catalogue, MODELS, [model_id], [segments_of(sensor) for sensor in training.features])
     if isinstance(learned, MrHashTraining):
         _show_clusters(catalogue, model_id)
 
@@ -120,12 +124,13 @@ def _show_clusters(catalogue: Catalogue, model_id: str) -> None:
     show_text(
         "clusters",
         f"# {caption}\n\n![{caption}]({inline_address(picture)})\n\nIn full: `{picture}`. "
-        f"Published as `{labels.get_self_href()}`.\n",
+        f"Published as {address_of(catalogue, f'labels-{model_id}', labels.id)}.\n",
+        f"{caption}: tiles of each.",
     )
     print(f"  picture of the clusters: {picture}", file=sys.stderr)
 
 
-@flow(name="train")
+@flow(name="train", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def train(parameters: TrainParameters) -> str:
     """Learns a hashing model from the published tiles.
 

@@ -2,13 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psutil
@@ -16,6 +16,7 @@ import pytest
 import shapely
 from disturbed_nights import DisturbedWorld, assert_as_undisturbed
 from fault_server import Fault
+from playwright.sync_api import Page, expect, sync_playwright
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
@@ -24,9 +25,14 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.demo_world.scenes import World
 from data_catalog.demo_world.world import build_world, world_area
 from data_catalog.http_server import serve_folder
+from flows.parameters import NightlyParameters
+from flows.saved import save
 
 ROOT = Path(__file__).parents[2]
 WORLD = World(tiles=2)
+
+SLOW = 120_000
+"""Milliseconds that a page may take on a busy machine."""
 
 
 def prefect(*arguments: str, seconds: int = 180) -> str:
@@ -92,25 +98,59 @@ def test_the_night_is_scheduled_and_never_runs_twice_at_once(client: SyncPrefect
     assert nightly.concurrency_options.collision_strategy == "CANCEL_NEW"
 
 
-def test_a_worker_runs_a_deployment(client: SyncPrefectClient, tmp_path: Path) -> None:
+@pytest.fixture
+def page() -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium: install it, for example with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 950})
+        page.set_default_timeout(SLOW)
+        yield page
+        browser.close()
+
+
+def fill_in(page: Page, form: str, values: dict[str, str]) -> None:
+    page.goto(form)
+    for label, value in values.items():
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Submit").click()
+
+
+def test_a_run_is_started_from_the_form_and_its_page_tells_what_it_did(
+    client: SyncPrefectClient, prefect_api: str, page: Page, tmp_path: Path
+) -> None:
     build_world(tmp_path / "world", 1, WORLD)
+    save("area", "the-world", json.dumps(shapely.geometry.mapping(world_area(WORLD))))
+    deployment = client.read_deployment_by_name("ingest/ingest")
+    form = f"{prefect_api}/v2/deployments/deployment/{deployment.id}/run"
     with serve_folder(tmp_path / "world") as address:
-        parameters: dict[str, Any] = {
-            "catalog": str(tmp_path / "catalogue"),
-            "source": f"{address}/catalog.json",
-            "area": json.dumps(shapely.geometry.mapping(world_area(WORLD))),
-            "period": "2024-06-01/2024-09-30",
-            "minimum_clear": 0.2,
+        values = {
+            "Area": "saved:the-world",
+            "Period (Optional)": "2024-06-01/2024-09-30",
+            "Catalogue (Optional)": str(tmp_path / "catalogue"),
+            "Source catalogue (Optional)": f"{address}/catalog.json",
+            "Minimum clear fraction (Optional)": "0.2",
         }
-        deployment = client.read_deployment_by_name("ingest/ingest")
-        run = client.create_flow_run_from_deployment(
-            deployment.id, parameters={"parameters": parameters}
-        )
+        fill_in(page, form, values | {"Period (Optional)": "June"})
+        expect(page.get_by_text("'June' does not match").first).to_be_visible(timeout=SLOW)
+        assert scheduled_runs(client, deployment.id) == []
+        fill_in(page, form, values)
+        page.wait_for_url(f"**/deployment/{deployment.id}?tab=Runs")
+        (run,) = scheduled_runs(client, deployment.id)
+        page.goto(f"{prefect_api}/v2/runs/flow-run/{run.id}?tab=Artifacts")
         prefect("worker", "start", "--pool", "rshash", "--run-once")
-    done = client.read_flow_run(run.id)
-    assert done.state is not None and done.state.is_completed(), done.state
+        # The open page follows the run.
+        expect(page.get_by_text("Completed").first).to_be_visible(timeout=SLOW)
     collections = Catalogue.open(tmp_path / "catalogue").collections()
     assert collections == ["tiles-sentinel-2-l2a", "tiles-landsat-c2-l2"]
+    assert client.read_flow_run(run.id).parameters["parameters"]["area"] == "saved:the-world"
+    page.reload()
+    page.get_by_text("ingested", exact=True).click()
+    expect(page.get_by_role("heading", name="Durations")).to_be_visible(timeout=SLOW)
+    for told in ("sentinel-2-l2a", "search and plan", "valid"):
+        expect(page.get_by_text(told, exact=True).first).to_be_visible(timeout=SLOW)
 
 
 @contextmanager
@@ -150,7 +190,8 @@ def test_a_night_ends_neither_with_the_one_before_nor_with_its_worker(
 
     def begun() -> FlowRun:
         disturbed.server.misbehave(Fault("*.tif", "latency", at_most=1, seconds=4.0))
-        given = {"parameters": disturbed.parameters(catalogue)}
+        parameters = NightlyParameters(**disturbed.parameters(catalogue))
+        given = {"parameters": parameters.form()}
         run = client.create_flow_run_from_deployment(nightly.id, parameters=given)
         wait_for("a night that reads", lambda: disturbed.server.requests("*.tif"))
         return run

@@ -1,11 +1,17 @@
 """From STAC search to look-alike places: two nights on a small world, on a real Prefect server."""
 
+import base64
 import shutil
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from demo_nights import WORLD, Nights, checksums
 from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of, published_table
@@ -56,6 +62,62 @@ def test_a_night_without_new_scenes_changes_nothing(nights: Nights) -> None:
     assert third["published"] == []
     assert [(row["scenes"], row["tiles"]) for row in third["ingested"]] == [(0, 0)] * 2
     assert len(nights.catalogue.items("tiles-sentinel-2-l2a")) == len(second["ingested"])
+
+
+def shown_by(nights: Nights, number: int) -> dict[str | None, Any]:
+    """The artifacts on the page of a night, by key; the first night is number 0."""
+    with get_client(sync_client=True) as client:
+        every = client.read_flow_runs(
+            flow_filter=FlowFilter(name={"any_": ["nightly"]}), sort=FlowRunSort.START_TIME_ASC
+        )
+        catalog = nights.parameters["catalog"]
+        runs = [run for run in every if run.parameters["parameters"].get("catalog") == catalog]
+        found = client.read_artifacts(flow_run_filter=FlowRunFilter(id={"any_": [runs[number].id]}))
+    return {artifact.key: artifact for artifact in found}
+
+
+def picture_in(artifact: Any) -> Image.Image:
+    encoded = artifact.data.partition(";base64,")[2].partition(")")[0]
+    return Image.open(BytesIO(base64.b64decode(encoded)))
+
+
+def test_the_page_of_a_night_tells_its_story(nights: Nights) -> None:
+    first, second = shown_by(nights, 0), shown_by(nights, 1)
+    stages = ("plan", "ingested", "quality", "code-tables", "changed-tiles", "similar", "nightly")
+    assert set(first) >= {*stages, "training", "clusters"}
+    assert set(second) >= set(stages) and "training" not in second
+    (published,) = nights.reports[1]["published"]
+    assert f"{published['changed']} have a new code" in second["changed-tiles"].description
+    assert published["item"] in second["changed-tiles"].data
+    for key in ("changed-tiles", "similar"):
+        assert picture_in(second[key]).width > 600
+    assert picture_in(first["training"]).width > 600
+    for stage in ("read sentinel-2-l2a", "publish landsat-c2-l2", "in all"):
+        assert f"| {stage} |" in first["ingested"].data
+    assert "| train |" in first["nightly"].data and "| train |" not in second["nightly"].data
+    assert sum(len(str(artifact.data)) for artifact in first.values()) < 500_000
+
+
+def test_the_page_of_a_night_without_news_says_so(nights: Nights) -> None:
+    shown = shown_by(nights, 2)
+    assert shown["plan"].description == "Nothing is new."
+    assert "no code changed" in shown["nightly"].description and "changed-tiles" not in shown
+
+
+def test_what_is_published_becomes_assets_with_their_origin(nights: Nights) -> None:
+    model_id = nights.catalogue.latest_model_id()
+    with get_client(sync_client=True) as client:
+        found = client.request(
+            "POST",
+            "/events/filter",
+            json={"filter": {"event": {"name": ["prefect.asset.materialization.succeeded"]}}},
+        ).json()["events"]
+    told = {event["resource"]["prefect.resource.name"]: event for event in reversed(found)}
+    assert set(told) >= {"tiles-sentinel-2-l2a", "models", f"codes-{model_id}"}
+    origin = {one["prefect.resource.id"] for one in told[f"codes-{model_id}"]["related"]}
+    assert f"{nights.catalogue.store.uri}/tiles-sentinel-2-l2a" in origin
+    published = told[f"codes-{model_id}"]["payload"]["items"]
+    assert published == [nights.reports[1]["published"][0]["item"]]
 
 
 def test_published_assets_are_never_changed(nights: Nights) -> None:

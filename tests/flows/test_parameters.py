@@ -62,7 +62,9 @@ def test_what_a_form_sends_is_taken_out_of_its_boxes() -> None:
     form = form_of(NightlyParameters)
     sent = {"area": "9,48,9.1,48.1", "learning": {"bits": 32}, "quality_gate": {}}
     jsonschema.validate(sent, {"properties": form, "additionalProperties": False})
-    assert NightlyParameters.model_validate(sent) == NightlyParameters(area=sent["area"], bits=32)
+    night = NightlyParameters(area=sent["area"], bits=32)
+    assert NightlyParameters.model_validate(sent) == night
+    assert night.form() == {"area": sent["area"], "learning": {"bits": 32}}
     with pytest.raises(ValidationError, match="learning"):
         RehashFlowParameters.model_validate({"learning": {"bits": 32}})
 

@@ -1,0 +1,94 @@
+"""What a failed run tells: on its page, and in a notice."""
+
+import json
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.states import Crashed
+
+from flows.ingest import ingest
+from flows.parameters import IngestFlowParameters
+from flows.run_pages import tell_of_failure
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+AUTOMATIONS = Path(__file__).parents[2] / "automations.yaml"
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def notices(tmp_path: Path) -> Any:
+    """The notices that a webhook gets by the automations of the project."""
+    got: list[dict[str, str]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    Thread(target=server.serve_forever, daemon=True).start()
+    block_id = CustomWebhookNotificationBlock(
+        name="test",
+        url=f"http://127.0.0.1:{server.server_port}/",
+        json_data={"subject": "{{subject}}", "body": "{{body}}"},
+    ).save("notices", overwrite=True)
+    file = tmp_path / "notices.yaml"
+    file.write_text(AUTOMATIONS.read_text().replace(NOBODY, str(block_id)))
+    command = [sys.executable, "-m", "prefect", "automation", "create", "--from-file", str(file)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    yield got
+    with get_client(sync_client=True) as client:
+        for automation in client.request("POST", "/automations/filter", json={}).json():
+            client.request("DELETE", "/automations/{id}", path_params={"id": automation["id"]})
+    server.shutdown()
+    server.server_close()
+
+
+def page_of_failure(run_id: Any) -> Any:
+    found = get_client(sync_client=True).read_artifacts(
+        flow_run_filter=FlowRunFilter(id={"any_": [run_id]})
+    )
+    (shown,) = [artifact for artifact in found if artifact.key == "failure"]
+    return shown
+
+
+def test_a_failed_run_says_what_happened_and_somebody_is_told(
+    notices: list[dict[str, str]], tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    parameters = IngestFlowParameters(
+        area="9,48,9.1,48.1", source=nowhere, catalog=str(tmp_path / "catalogue")
+    )
+    state = ingest(parameters, return_state=True)
+    assert state.is_failed()
+    shown = page_of_failure(state.state_details.flow_run_id)
+    assert nowhere in shown.description and nowhere in shown.data
+    assert "source catalogue is in reach" in shown.data and "goes on from there" in shown.data
+    deadline = time.monotonic() + 120
+    while not notices and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert notices[0]["subject"] == "rshash: ingest Failed"
+    assert nowhere in notices[0]["body"] and str(shown.flow_run_id) in notices[0]["body"]
+
+
+def test_a_crashed_run_says_what_to_do() -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(ingest, parameters={"parameters": {}})
+    state = Crashed(message="exited with -9; key?sig=abc")
+    tell_of_failure(ingest, run, state)
+    shown = page_of_failure(run.id)
+    assert "ended from outside" in shown.data and "sig" not in shown.data
