@@ -148,6 +148,7 @@ def test_a_run_is_started_from_the_form_and_its_page_tells_what_it_did(
     assert client.read_flow_run(run.id).parameters["parameters"]["area"] == "saved:the-world"
     page.reload()
     page.get_by_text("ingested", exact=True).click()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
     expect(page.get_by_role("heading", name="Durations")).to_be_visible(timeout=SLOW)
     for told in ("sentinel-2-l2a", "search and plan", "valid"):
         expect(page.get_by_text(told, exact=True).first).to_be_visible(timeout=SLOW)
