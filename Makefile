@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := rshash data_catalog flows tests benchmarks
 
-.PHONY: setup demo test lint requirements clean
+.PHONY: setup demo test test-faults lint requirements clean
 .DELETE_ON_ERROR:
 
 setup: .venv/ready
@@ -20,8 +20,11 @@ setup: .venv/ready
 demo: setup ## two nights on an embedded world, and a query
 	@$(BIN)/rshash demo
 
-test: setup ## all tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: setup ## all tests but those of faults
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults"
+
+test-faults: setup ## nights that are killed, servers that restart, full disks, sources that are down
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)

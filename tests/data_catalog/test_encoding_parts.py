@@ -46,7 +46,8 @@ def publish(catalogue: Catalogue, name: str, count: int, day: str) -> None:
     array = group["reflectance"]
     assert isinstance(array, zarr.Array)
     random = np.random.default_rng(count)
-    array[:] = random.integers(1, 4000, (count, len(BANDS), 1, 1), np.uint16)
+    flat = random.integers(1, 4000, (count, len(BANDS), 1, 1), np.uint16)
+    array[:] = np.broadcast_to(flat, array.shape)
     array[0] = 0  # no data: a tile without a code
 
 

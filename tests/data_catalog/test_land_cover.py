@@ -150,7 +150,8 @@ def test_the_quality_gate_measures_by_land_cover_where_there_is_some(catalogue, 
     publish_segment(catalogue, "seen", index([*mapped, *alike, *elsewhere]))
     pixels = catalogue.root / f"tiles-{SENSOR}" / "seen" / "pixels.zarr" / "reflectance"
     array = zarr.open_array(pixels, mode="r+")
-    array[:] = np.random.default_rng(0).integers(1, 4000, (72, 3, 1, 1), np.uint16)
+    flat = np.random.default_rng(0).integers(1, 4000, (72, 3, 1, 1), np.uint16)
+    array[:] = np.broadcast_to(flat, array.shape)
     publish_land_cover(catalogue, write(source), MAPS, ids([*mapped, *alike]))
     view = current_view(catalogue, SENSOR)
 

@@ -145,7 +145,7 @@ def test_it_can_be_the_source_of_codes(catalogue: Catalogue, tmp_path: Path) -> 
     publish_code_tables(catalogue, model, rows)
     item = catalogue.item("models", model.model_id)
     assert item.properties["mlm:input"][0]["description"].startswith("gamma0 (unit dB)")
-    codes = open_codes(catalogue)
+    codes = open_codes(catalogue, model.model_id)
     sheet = tmp_path / "sheet.png"
     retrieval_sheet(catalogue, codes, codes.similar(CORNER.id, 4), sheet)
     tile = np.asarray(Image.open(sheet).convert("RGB"))[100:500, 60:500].astype(int)

@@ -72,7 +72,7 @@ def test_weights_learn_from_all_the_bands_they_read(
     newer = passed_over(catalogue, S2, WORLD.tile_size, bands)
     assert len(newer) and set(newer["segment_id"]) <= set(before["segment_id"])
     capsys.readouterr()
-    rehash(RehashFlowParameters(catalog=given["catalog"]))
+    rehash(RehashFlowParameters(catalog=given["catalog"], model=model.model_id))
     assert f"{len(newer)} tiles of {S2} were last seen without" in capsys.readouterr().err
     (item,) = catalogue.items(collection_of(model.model_id))
     table = published_table(catalogue, item)

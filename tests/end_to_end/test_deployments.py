@@ -183,6 +183,8 @@ def wait_for(what: str, found: Callable[[], object], seconds: float = 240) -> No
         time.sleep(0.2)
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_a_night_ends_neither_with_the_one_before_nor_with_its_worker(
     client: SyncPrefectClient, disturbed: DisturbedWorld, tmp_path: Path
 ) -> None:

@@ -12,14 +12,14 @@ from disturbed_nights import (
     page_of,
     run_called,
 )
-from fault_server import Fault
+from fault_server import Fault, fault_server
 
 from data_catalog import byte_ranges, source_catalogue
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import SourceError
 from flows.parameters import NightlyParameters
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(autouse=True)
@@ -68,15 +68,18 @@ def test_a_source_that_is_down(fault: str, disturbed: DisturbedWorld, tmp_path: 
 def test_a_source_whose_files_are_down(disturbed: DisturbedWorld, tmp_path: Path) -> None:
     catalogue = disturbed.after_first_night(tmp_path / "catalogue")
     published = checksums(catalogue.root)
-    disturbed.server.misbehave(Fault("*.tif", "status", at_most=None))
-    night(disturbed, catalogue, "files-down")
-    now = checksums(catalogue.root)
-    assert all(now[path] == sum_ for path, sum_ in published.items() if path.suffix != ".json")
-    page = page_of(run_called("files-down"))
-    for told in (disturbed.server.address, "sentinel-2-l2a", "landsat-c2-l2", "503", "next run"):
-        assert told in page, told
-    disturbed.server.misbehave()
-    night(disturbed, catalogue, "after-files-down")
+    # A server of its own: this process remembers blocks of the other's files.
+    with fault_server(disturbed.folder / "world") as server:
+        world = DisturbedWorld(disturbed.folder, server)
+        server.misbehave(Fault("*.tif", "status", at_most=None))
+        night(world, catalogue, "files-down")
+        now = checksums(catalogue.root)
+        assert all(now[path] == sum_ for path, sum_ in published.items() if path.suffix != ".json")
+        page = page_of(run_called("files-down"))
+        for told in (server.address, "sentinel-2-l2a", "landsat-c2-l2", "503", "next run"):
+            assert told in page, told
+        server.misbehave()
+        night(world, catalogue, "after-files-down")
     assert_same_view(catalogue, disturbed)
 
 

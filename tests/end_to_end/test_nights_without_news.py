@@ -32,7 +32,8 @@ def publish(catalogue: Catalogue, name: str, some: list[Tile], day: str, scene: 
     array = group["reflectance"]
     assert isinstance(array, zarr.Array)
     random = np.random.default_rng(len(name))
-    array[:] = random.integers(1, 4000, (len(some), len(BANDS), 1, 1), np.uint16)
+    flat = random.integers(1, 4000, (len(some), len(BANDS), 1, 1), np.uint16)
+    array[:] = np.broadcast_to(flat, array.shape)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from stac_api import postgresql, postgresql_programs
 from flows.supervisor import living_flow_runs, marked
 
 RSHASH = str(Path(sys.executable).with_name("rshash"))
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 AREA = "8.70,48.30,8.90,48.50"
 SECONDS = 400
 
