@@ -83,11 +83,11 @@ def test_weights_learn_from_all_the_bands_they_read(
 
     night = {**nights.parameters, "catalog": given["catalog"], "sensors": [S2]}
     with pytest.raises(ModelError, match=r"makes codes from the bands coastal.*--bands all"):
-        check_nightly(NightlyParameters(**night))
-    check_nightly(NightlyParameters(**night, bands=["all"]))
+        check_nightly(NightlyParameters(**night, model=model.model_id))
+    check_nightly(NightlyParameters(**night, model=model.model_id, bands=["all"]))
     ingest(IngestFlowParameters(**night, bands=list(bands)))
     assert passed_over(catalogue, S2, WORLD.tile_size, bands).empty
-    rehash(RehashFlowParameters(catalog=given["catalog"]))
+    rehash(RehashFlowParameters(catalog=given["catalog"], model=model.model_id))
     (item,) = catalogue.items(collection_of(model.model_id))
     assert list(published_table(catalogue, item)["tile_id"]) == TILES
     assert ingest(IngestFlowParameters(**night))[0]["tiles"] == 0

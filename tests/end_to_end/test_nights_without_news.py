@@ -1,10 +1,8 @@
 """Re-hashing costs what has changed: nothing, some tiles of a zone, or what a killed run left."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,25 @@ from flows.rehash import rehash
 
 NORTH, SOUTH = tiles(200), tiles(24, Zone(33, "S"))
 LENIENT = {"minimum_balance": 0.0, "minimum_distinct": 2, "minimum_agreement": 0.0}
-SMALL_BATCHES = "from data_catalog import encoding_parts; encoding_parts.BATCH_TILES = 64; "
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from data_catalog import encoding_parts
+from flows.cli import main
+
+encode, first, folder = encoding_parts.encode_observations, threading.Lock(), Path(sys.argv.pop(1))
+
+def killed(*arguments):
+    if first.acquire(blocking=False):
+        return encode(*arguments)
+    while not list(folder.glob("*.codes.parquet")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+encoding_parts.BATCH_TILES, encoding_parts.encode_observations = 64, killed
+main()
+"""
+"""A re-hash that is killed once a batch is encoded."""
 
 
 def publish(catalogue: Catalogue, name: str, some: list[Tile], day: str, scene: str) -> None:
@@ -77,13 +93,10 @@ def scenes(catalogue: Catalogue) -> dict[str, list[str]]:
 def test_a_killed_rehash_goes_on_with_its_parts(catalogue: Catalogue, encoded: list[int]) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in LENIENT.items()]
     arguments = ["rehash", "--catalog", str(catalogue.root), *options]
-    program = [sys.executable, "-c", f"{SMALL_BATCHES}from flows.cli import main; main()"]
     folder = catalogue.root / ".cache" / "encoded" / catalogue.model_id()
-    with subprocess.Popen([*program, *arguments], stderr=subprocess.PIPE) as run:
-        while not list(folder.glob("*.codes.parquet")):
-            assert run.poll() is None, run.communicate()
-            time.sleep(0.002)
-        os.kill(run.pid, signal.SIGKILL)
+    program = [sys.executable, "-c", KILLED, str(folder), *arguments]
+    run = subprocess.run(program, stderr=subprocess.PIPE)
+    assert run.returncode == -signal.SIGKILL, run.stderr
     assert catalogue.items(collection_of(catalogue.model_id())) == []
     published = rehashed(catalogue)
     assert {row["tiles"] for row in published.values()} == {len(NORTH), len(SOUTH)}
