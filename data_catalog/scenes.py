@@ -81,13 +81,16 @@ def scenes_over(tiles: list[Tile], scenes: list[pystac.Item]) -> dict[Tile, list
     tree = shapely.STRtree(footprints(tiles))
     copies = [copy for scene in scenes for copy in globe_copies(scene_area(scene))]
     copy_numbers, near = tree.query(copies, predicate="intersects")
-    pairs = np.unique(near.astype(np.int64) * len(scenes) + copy_numbers // 3)
+    pairs = np.sort(near.astype(np.int64) * len(scenes) + copy_numbers // 3)
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
     seen, scene_numbers = np.divmod(pairs, len(scenes))
-    numbers, starts = np.unique(seen, return_index=True)
+    starts = np.flatnonzero(np.diff(seen, prepend=-1))
     ids = [scene.id for scene in scenes]
     shared: dict[bytes, list[str]] = {}
     found: dict[Tile, list[str]] = {}
-    for number, group in zip(numbers.tolist(), np.split(scene_numbers, starts[1:]), strict=True):
+    ends = np.append(starts, len(pairs))[1:]
+    for number, start, end in zip(seen[starts].tolist(), starts, ends, strict=True):
+        group = scene_numbers[start:end]
         key = group.tobytes()
         if key not in shared:
             shared[key] = [ids[scene] for scene in group.tolist()]

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from data_catalog.grid import BLOCK_TILES, Tile, blocks_of, footprints
+from data_catalog.grid import BLOCK_TILES, Tile, footprints
 from data_catalog.scenes import globe_copies
 
 REQUEST_VERTICES = 300
@@ -37,11 +37,10 @@ def ground_of(tiles: list[Tile]) -> BaseGeometry:
 
     Scenes that see a tile touch it, even where they miss the place that the tile was asked for.
     """
-    squares = np.array(footprints(tiles))
     if len(tiles) > EXACT_TILES and tiles[0].size <= BENT_LITTLE_M:
         size = tiles[0].size * BLOCK_TILES
-        blocks = [Tile(b.zone, b.column, b.row, size) for b in blocks_of(tiles)]
-        squares = np.array(footprints(blocks))
+        tiles = [Tile(b.zone, b.column, b.row, size) for b in {tile.block for tile in tiles}]
+    squares = np.array(footprints(tiles))
     # Holds the squares' bent edges, and closes the hairline gaps between neighbours.
     sides = shapely.bounds(squares) @ np.array([[-1, 0], [0, -1], [1, 0], [0, 1]])
     grown = shapely.buffer(squares, 0.01 * sides.max(axis=1), join_style="mitre")
