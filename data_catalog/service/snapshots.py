@@ -13,10 +13,11 @@ from importlib.metadata import version as release
 import orjson
 import pandas as pd
 
-from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.code_schema import collection_of
 from data_catalog.labels import pseudo_labels
 from data_catalog.query import PublishedCodes, open_codes
+from data_catalog.segments import collection_of as segments_of
 from data_catalog.service.metrics import Metrics
 from data_catalog.service.pictures import TilePictures
 from rshash.errors import RshashError
@@ -61,10 +62,17 @@ class Snapshot:
         return [label if label >= 0 else None for label in found]
 
 
-def published_version(catalogue: Catalogue) -> str:
-    """Hash of the IDs of everything published, of the model in use, and of rshash's release."""
-    ids = {one: catalogue.item_ids(one) for one in catalogue.collections()}
-    content = [release("rshash"), catalogue.model_in_use(), ids]
+def published_version(catalogue: Catalogue, model_id: str | None = None) -> str:
+    """Hash of the IDs of all that answers are made from, and of rshash's release.
+
+    Raises:
+        CatalogueError: No such model is published.
+    """
+    model_id = catalogue.model_id(model_id)
+    sensor = catalogue.item(MODELS, model_id).properties["rshash:sensor"]
+    # Another model's codes, as a backfill publishes them for hours, change no answer.
+    collections = (collection_of(model_id), f"labels-{model_id}", segments_of(sensor))
+    content = [release("rshash"), model_id, *map(catalogue.item_ids, collections)]
     return hashlib.sha256(orjson.dumps(content)).hexdigest()[:20]
 
 
@@ -76,7 +84,7 @@ def open_snapshot(catalogue: Catalogue, model_id: str | None = None) -> Snapshot
         QueryError: The model has no published codes.
     """
     # Before the rest is read: what is published meanwhile is then found by the next look.
-    version = published_version(catalogue)
+    version = published_version(catalogue, model_id)
     codes = open_codes(catalogue, model_id)
     labels, count = _labels(catalogue, codes.model_id)
     pictures = TilePictures(catalogue, codes.sensor)
@@ -131,7 +139,9 @@ class LiveCatalogue:
         while True:
             await asyncio.sleep(self._poll_seconds)
             try:
-                version = await asyncio.to_thread(published_version, self._catalogue)
+                version = await asyncio.to_thread(
+                    published_version, self._catalogue, self._model_id
+                )
                 if version == self.current.version:
                     continue
                 self.current = await asyncio.to_thread(

@@ -15,9 +15,12 @@ from served_world import CODES, LABELS, PLACES, publish_world, served
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
+from data_catalog.model_switch import switch_model
+from data_catalog.models import publish_model
 from data_catalog.query import open_codes
 from data_catalog.query_filters import Filters
 from data_catalog.rollback import roll_back
+from data_catalog.service.snapshots import published_version
 
 TILE = PLACES[11].id
 
@@ -216,6 +219,18 @@ def test_a_new_version_is_served_without_dropping_a_request(tmp_path):
         changed = client.get(f"/tiles/{more[47].id}", headers={"If-None-Match": etag})
         assert changed.status_code == 200
         assert "rshash_reloads_total 1.0" in client.get("/metrics").text
+
+
+def test_codes_of_another_model_make_no_version_until_it_is_in_use(tmp_path):
+    catalogue = publish_world(tmp_path / "catalogue")
+    before = published_version(catalogue)
+    other = make_model(seed=2)
+    publish_model(catalogue, other)
+    publish_code_tables(catalogue, other, code_rows(index(PLACES), random_codes(len(PLACES))))
+    assert published_version(catalogue) == before
+    assert published_version(catalogue, other.model_id) != before
+    switch_model(catalogue, other.model_id)
+    assert published_version(catalogue) == published_version(catalogue, other.model_id)
 
 
 def test_a_damaged_version_is_passed_over_and_told(tmp_path):
