@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -32,8 +32,24 @@ class LeasedError(CatalogueError):
     """Another night has the catalogue."""
 
 
+class Lease:
+    """A night's hold on a catalogue."""
+
+    def __init__(self) -> None:
+        self.lost: LeasedError | None = None
+
+    def check(self) -> None:
+        """Says whether the night still has the catalogue.
+
+        Raises:
+            LeasedError: Another night has it: this one could not renew its lease in time.
+        """
+        if self.lost is not None:
+            raise LeasedError(f"This night could not renew its lease in time. {self.lost}")
+
+
 @contextmanager
-def leased(catalog: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
+def leased(catalog: str, seconds: float = LEASE_SECONDS) -> Iterator[Lease]:
     """Keeps nights of other machines out of a catalogue in a bucket while it lasts.
 
     Args:
@@ -43,24 +59,26 @@ def leased(catalog: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
     Raises:
         LeasedError: Another night is under way; the message says where and since when.
     """
+    lease = Lease()
     if not is_in_bucket(catalog):
-        yield
+        yield lease
         return
     from data_catalog.object_store import BucketStore
 
     store, holder, ended = BucketStore(catalog), _holder(), threading.Event()
     _renew(store, holder, seconds)
     renewing = threading.Thread(
-        target=_keep, args=(store, holder, seconds, ended), name="renew lease", daemon=True
+        target=_keep, args=(store, holder, seconds, ended, lease), name="renew lease", daemon=True
     )
     renewing.start()
     try:
-        yield
+        yield lease
     finally:
         ended.set()
         renewing.join(60)
-        if (store.read_json(LEASE) or {}).get("id") == holder["id"]:
-            store.remove(LEASE)
+        with suppress(CatalogueError):  # The bucket may be away: the lease ends by itself.
+            if (store.read_json(LEASE) or {}).get("id") == holder["id"]:
+                store.remove(LEASE)
 
 
 def _renew(store: BucketStore, holder: dict[str, Any], seconds: float) -> None:
@@ -78,12 +96,17 @@ def _renew(store: BucketStore, holder: dict[str, Any], seconds: float) -> None:
 
 
 def _keep(
-    store: BucketStore, holder: dict[str, Any], seconds: float, ended: threading.Event
+    store: BucketStore,
+    holder: dict[str, Any],
+    seconds: float,
+    ended: threading.Event,
+    lease: Lease,
 ) -> None:
     while not ended.wait(seconds / 5):
         try:
             _renew(store, holder, seconds)
-        except LeasedError:
+        except LeasedError as error:
+            lease.lost = error
             return
         except CatalogueError:  # the bucket may answer again before the lease is over
             continue

@@ -38,12 +38,14 @@ def nightly(parameters: NightlyParameters) -> dict[str, Any]:
     """
     check_nightly(parameters)
     stages = Stages()
-    with one_night(parameters.catalog), leased(parameters.catalog), one_page():
+    with one_night(parameters.catalog), leased(parameters.catalog) as lease, one_page():
         with stages.stage("ingest"):
             ingested = ingest(parameters.narrowed_to(IngestFlowParameters))
+        lease.check()
         if _has_no_model(parameters):
             with stages.stage("train"):
                 train(parameters.narrowed_to(TrainParameters))
+            lease.check()
         with stages.stage("re-hash"):
             published = rehash(parameters.narrowed_to(RehashFlowParameters))
         model_id = Catalogue.open(parameters.catalog).model_id(parameters.model)

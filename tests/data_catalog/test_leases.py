@@ -12,6 +12,7 @@ import pytest
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.leases import LEASE, LeasedError, leased
+from data_catalog.object_store import BucketStore
 from data_catalog.verification import verify
 
 HOLDER = """
@@ -80,6 +81,29 @@ def test_of_nights_that_begin_at_once_one_runs(address: str) -> None:
     assert (len(inside), len(refused)) == (1, 3)
 
 
+def test_a_night_whose_lease_is_lost_is_told(address: str) -> None:
+    with leased(address, seconds=1.0) as lease:
+        lease.check()
+        store = BucketStore(address)
+        theirs = {
+            "id": "theirs",
+            "machine": "elsewhere",
+            "process": 7,
+            "since": "2026-01-01T00:00:00Z",
+            "until": "2100-01-01T00:00:00+00:00",
+        }
+        store.update_json(LEASE, lambda _: theirs)
+        deadline = time.monotonic() + 60
+        while lease.lost is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with pytest.raises(LeasedError, match=r"could not renew .*process 7 on elsewhere"):
+            lease.check()
+    # It is another's by now.
+    assert store.read_json(LEASE) == theirs
+
+
 def test_a_folder_needs_no_lease(tmp_path: Path) -> None:
-    with leased(str(tmp_path)):
+    with leased(str(tmp_path)) as lease:
+        lease.check()
         assert list(tmp_path.iterdir()) == []
