@@ -12,12 +12,11 @@ from data_catalog.code_tables import (
     collection_of,
     published_columns,
     stale_observations,
-    with_learned_codes,
 )
 from data_catalog.current_view import CurrentView, current_view
 from data_catalog.encoding import encode_observations
 from data_catalog.encoding_parts import EncodingPlan, plan_encoding
-from data_catalog.models import learned_codes
+from data_catalog.models import publishable_rows
 from data_catalog.probe_tiles import probe_rows
 from data_catalog.quality_gate import assess
 from rshash.model import Model
@@ -45,8 +44,7 @@ def assess_sample(catalogue: Catalogue, model: Model, thresholds: Thresholds) ->
     view = _current(catalogue, model)
     chosen = view.frame(probe_rows(view.tile_ids.to_pandas()))
     rows = encode_observations(catalogue, model, chosen)
-    learned = learned_codes(catalogue, model.model_id, rows["tile_id"])
-    rows = with_learned_codes(rows, learned, model.bits).assign(model_id=model.model_id)
+    rows = publishable_rows(catalogue, model, rows).assign(model_id=model.model_id)
     codes = ProposedCodes(as_arrow(rows, model.bits), _NO_FLIPS)
     return assess(catalogue, model, codes, view, thresholds)
 

@@ -9,15 +9,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pystac
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.current_view import joined, scenes_as_text, scenes_of
-from data_catalog.errors import CatalogueError
 from data_catalog.reading import NOT_OBSERVED, Composite
-from data_catalog.segments import collection_of, published_bands, published_composite
+from data_catalog.segments import (
+    collection_of,
+    index_columns,
+    published_bands,
+    published_composite,
+)
 
 COLUMNS = ["tile_id", "considered_scenes", "state", "reason", "clear_fraction"]
 
@@ -85,14 +88,7 @@ def considered_scenes(
 
 
 def _settled_rows(catalogue: Catalogue, item: pystac.Item, minimum_clear: float) -> pa.Table:
-    path = catalogue.asset_path(item, "index")
-    try:
-        rows = pq.read_table(path, columns=COLUMNS)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise CatalogueError(
-            f"The index of tiles {path} cannot be read ({error}): restore it; `rshash catalog "
-            f"verify {item.id}` tells what else is broken."
-        ) from error
+    rows = index_columns(catalogue, item, COLUMNS)
     is_settled = pc.or_(
         pc.equal(rows["state"], "valid"),
         pc.or_(

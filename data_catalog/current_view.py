@@ -20,14 +20,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pystac
 from numpy.typing import NDArray
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
-from data_catalog.errors import CatalogueError
-from data_catalog.segments import INDEX_SCHEMA, collection_of, published_bands
+from data_catalog.segments import INDEX_SCHEMA, collection_of, index_columns, published_bands
 
 _SCENES = "\n"
 """Between the IDs of scenes: a tile's are one text, of which many tiles have the same."""
@@ -201,15 +199,8 @@ def same_scenes(*texts: pa.Array) -> list[NDArray[np.int64]]:
 
 def _rows_of(catalogue: Catalogue, item: pystac.Item, number: int, start: str) -> pa.Table:
     """A segment's valid rows of tiles whose IDs begin with something."""
-    path = catalogue.asset_path(item, "index")
     columns = [*(name for name in VIEW_SCHEMA.names if name != "segment"), "state"]
-    try:
-        index = pq.read_table(path, columns=columns)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise CatalogueError(
-            f"The index of tiles {path} cannot be read ({error}): restore it; `rshash catalog "
-            f"verify {item.id}` tells what else is broken."
-        ) from error
+    index = index_columns(catalogue, item, columns)
     index = index.filter(
         pc.and_(pc.equal(index["state"], "valid"), pc.starts_with(index["tile_id"], start))
     )

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -97,6 +97,19 @@ class EncodingPlan:
             tuple(said["parts"]),
             tuple(said["tiles"]),
         )
+
+
+@contextmanager
+def only_encoding(catalogue: Catalogue, model_id: str, *, wait: bool = True) -> Iterator[None]:
+    """Keeps other runs of this machine from making codes by a model while one does.
+
+    What one of them publishes and discards would be missing to the other.
+
+    Raises:
+        BlockingIOError: One of them is at it, and this one is not to wait.
+    """
+    with stac.locked(catalogue.root / ".cache" / "encoded" / f".{model_id}.lock", wait=wait):
+        yield
 
 
 def plan_encoding(catalogue: Catalogue, model_id: str, observations: pd.DataFrame) -> EncodingPlan:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.cluster_pictures import cluster_picture
-from data_catalog.code_tables import LEARNED, check_code_table, code_rows, write_code_table
+from data_catalog.code_tables import (
+    LEARNED,
+    check_code_table,
+    code_rows,
+    with_learned_codes,
+    write_code_table,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import read_geoparquet, write_geoparquet
 from data_catalog.grid import footprints, parse_tile_id
@@ -116,6 +122,18 @@ def learned_codes(
     if tile_ids is not None:
         table = table.filter(pc.is_in(table["tile_id"], pa.array(tile_ids, pa.string())))
     return table.to_pandas()
+
+
+def publishable_rows(catalogue: Catalogue, model: Model, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of codes that a model's network made, with the learned ones in place of theirs.
+
+    Args:
+        catalogue: Holds the model.
+        model: The model.
+        rows: As ``encode_observations`` makes them.
+    """
+    learned = learned_codes(catalogue, model.model_id, rows["tile_id"])
+    return with_learned_codes(rows, learned, model.bits)
 
 
 def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_catalog import stac
@@ -32,16 +32,17 @@ def only_night(catalog: str, run_id: str) -> Iterator[str | None]:
     """
     folder = working_folder(catalog)
     run = folder / RUN
-    try:
-        with stac.locked(folder / LOCK, wait=False):
-            before = _run_of(run)
-            stac.write_json(run, {"run": run_id})
-            yield before
-    except BlockingIOError:
-        raise CatalogueError(
-            f"Another night is at work in {catalog} (flow run {_run_of(run)}): let it end, or "
-            "cancel it. What it does not come to, the next night does."
-        ) from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(stac.locked(folder / LOCK, wait=False))
+        except BlockingIOError:
+            raise CatalogueError(
+                f"Another night is at work in {catalog} (flow run {_run_of(run)}): let it end, or "
+                "cancel it. What it does not come to, the next night does."
+            ) from None
+        before = _run_of(run)
+        stac.write_json(run, {"run": run_id})
+        yield before
 
 
 def _run_of(path: Path) -> str | None:

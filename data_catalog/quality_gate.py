@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -111,9 +113,22 @@ def _by_land_cover(
     return measure_labels(codes, labels.values[at[at >= 0]], thresholds)
 
 
+@dataclass(frozen=True)
+class KeptBack:
+    """Codes that were kept back.
+
+    Attributes:
+        folder: Where.
+        fingerprint: Hash of the codes' file.
+    """
+
+    folder: Path
+    fingerprint: str
+
+
 def keep_back(
     catalogue: Catalogue, model_id: str, rows: pd.DataFrame, measures: Sequence[Measure]
-) -> Path:
+) -> KeptBack:
     """Keeps codes that are not to be published, for somebody to look at; the last of a model.
 
     Args:
@@ -121,9 +136,6 @@ def keep_back(
         model_id: The model that made them.
         rows: As ``code_rows`` makes them.
         measures: What was found.
-
-    Returns:
-        The folder that they are kept in.
     """
     folder = _kept_folder(catalogue, model_id)
     with stac.writing(folder):
@@ -133,15 +145,21 @@ def keep_back(
         (folder / KEPT_MEASURES).write_text(
             json.dumps([{**asdict(one), "passes": one.passes} for one in measures], indent=2)
         )
+        fingerprint = hashlib.sha256(staged.read_bytes()).hexdigest()
         staged.replace(folder / KEPT_CODES)
-    return folder
+    return KeptBack(folder, fingerprint)
 
 
-def kept_back(catalogue: Catalogue, model_id: str) -> pd.DataFrame:
+def kept_back(catalogue: Catalogue, model_id: str, fingerprint: str | None = None) -> pd.DataFrame:
     """The codes of a model that were kept back last.
 
+    Args:
+        catalogue: The catalogue.
+        model_id: The model.
+        fingerprint: Of the codes that are meant; None for whichever they are.
+
     Raises:
-        CatalogueError: There are none.
+        CatalogueError: There are none, or others by now.
     """
     path = _kept_folder(catalogue, model_id) / KEPT_CODES
     if not path.is_file():
@@ -149,21 +167,35 @@ def kept_back(catalogue: Catalogue, model_id: str) -> pd.DataFrame:
             f"No codes of {model_id} are kept back in {catalogue.root}: there is nothing to "
             "approve. Make codes with `rshash rehash`."
         )
-    return pd.read_parquet(path)
+    content = path.read_bytes()
+    if fingerprint not in (None, hashlib.sha256(content).hexdigest()):
+        raise CatalogueError(
+            f"The codes of {model_id} that are kept back in {catalogue.root} are another run's by "
+            "now: look at what its page says of them, and approve them there or with `rshash "
+            "rehash --approve`."
+        )
+    return pd.read_parquet(BytesIO(content))
 
 
-def publish_kept_back(catalogue: Catalogue, model: Model) -> list[dict[str, object]]:
+def publish_kept_back(
+    catalogue: Catalogue, model: Model, fingerprint: str | None = None
+) -> list[dict[str, object]]:
     """Publishes the codes of a model that were kept back last, as somebody approves them.
 
     Codes of observations that are older than what was published meanwhile are left out.
+
+    Args:
+        catalogue: The catalogue.
+        model: The model.
+        fingerprint: As :func:`kept_back` takes it.
 
     Returns:
         As ``publish_code_tables``.
 
     Raises:
-        CatalogueError: There are none.
+        CatalogueError: There are none, or others by now.
     """
-    rows = kept_back(catalogue, model.model_id)
+    rows = kept_back(catalogue, model.model_id, fingerprint)
     tile_ids = pa.array(rows["tile_id"], pa.string())
     times = rows["datetime"].to_numpy("datetime64[us]").astype(np.int64)
     is_older = np.zeros(len(rows), np.bool_)

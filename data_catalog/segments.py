@@ -198,6 +198,22 @@ def segment_index(catalogue: Catalogue, segment: pystac.Item) -> gpd.GeoDataFram
     return index.assign(segment_id=segment.id)
 
 
+def index_columns(catalogue: Catalogue, segment: pystac.Item, columns: list[str]) -> pa.Table:
+    """Some columns of the index of a published segment.
+
+    Raises:
+        CatalogueError: The file cannot be read.
+    """
+    path = catalogue.asset_path(segment, "index")
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CatalogueError(
+            f"The index of tiles {path} cannot be read ({error}): restore it; `rshash catalog "
+            f"verify {segment.id}` tells what else is broken."
+        ) from error
+
+
 def check_segment(folder: Path, index: pd.DataFrame) -> None:
     """Verifies a staged segment: each block's first valid tile can be read and holds pixels.
 

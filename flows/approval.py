@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import pause_flow_run
+from prefect import flow, pause_flow_run
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
 from pydantic import Field
 
+from flows.artifacts import one_page, show_text
 from flows.quality_parameters import QualityParameters
 from rshash.errors import QualityError
 from rshash.quality import Measure, failures
@@ -50,15 +54,34 @@ def require_approval(
     if parameters.on_failure == "stop":
         raise QualityError(f"{reason} {how}")
     try:
-        decision = pause_flow_run(
-            wait_for_input=Decision.with_initial_data(description=f"{reason} {question}"),
-            timeout=SECONDS_TO_DECIDE,
-            poll_interval=SECONDS_BETWEEN_LOOKS,
-        )
+        with one_page():
+            ask = decision.with_options(flow_run_name=f"codes of {flow_run.name}")
+            approved = ask(f"{reason} {question}")
     except FlowPauseTimeout:
         raise QualityError(f"{reason} Nobody decided within a day. {how}") from None
-    if not decision.approve:
+    if not approved:
         raise QualityError(f"{reason} They were rejected. {how}")
+
+
+@flow(name="decision")
+def decision(description: str) -> bool:
+    """Waits for somebody to approve or reject codes that failed the quality gate.
+
+    A run of its own: one of a deployment would give up its turn as it pauses, and crash.
+    """
+    page = url_for("flow-run", obj_id=flow_run.id)
+    print(f"  {description} Approve or reject the codes at {page}", file=sys.stderr)
+    show_text(
+        "decision",
+        f"# The codes wait for a decision\n\n{description}\n\n"
+        f"[Approve or reject them]({page}) with *Resume*, within a day.\n",
+    )
+    answer = pause_flow_run(
+        wait_for_input=Decision.with_initial_data(description=description),
+        timeout=SECONDS_TO_DECIDE,
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+    )
+    return answer.approve
 
 
 def measure_row(measure: Measure) -> dict[str, Any]:

@@ -8,6 +8,7 @@ the machine that made them.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,9 +36,9 @@ _page: ContextVar[UUID | None] = ContextVar("page", default=None)
 
 @contextmanager
 def one_page() -> Iterator[None]:
-    """Shows what the flows inside show on this run's page, not on pages of their own."""
+    """Shows what the flows inside show on this run's page, or on the one that it is shown on."""
     context = FlowRunContext.get()
-    token = _page.set(context.flow_run.id if context and context.flow_run else None)
+    token = _page.set(page() or (context.flow_run.id if context and context.flow_run else None))
     try:
         yield
     finally:
@@ -52,6 +53,7 @@ def page() -> UUID | None:
 def show_text(key: str, markdown: str, summary: str = "") -> None:
     """Shows a text in Markdown; its summary, or else its first line, is for the run's page."""
     line = redacted(summary or markdown.strip().partition("\n")[0].lstrip("# "))
+    key = re.sub("[^a-z0-9-]", "-", key)  # what Prefect takes; IDs of sensors have more
     shown = MarkdownArtifact(markdown=markdown, key=key, description=line, flow_run_id=page())
     tell(shown.create)
 

@@ -11,16 +11,17 @@ from prefect.events import emit_event
 
 from data_catalog.backfill import assess_published, assess_sample, plan_zones
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import publish_code_tables, with_learned_codes
+from data_catalog.code_tables import publish_code_tables
 from data_catalog.encoding_parts import EncodingPlan, discard, encoded_rows
 from data_catalog.model_switch import switch_model
-from data_catalog.models import learned_codes, load_model
+from data_catalog.models import load_model, publishable_rows
 from flows.approval import measure_row, require_approval
 from flows.artifacts import show_table
 from flows.bands import tell_of_passed_over
 from flows.checks import check_backfill
 from flows.quality_parameters import BackfillParameters
-from flows.rehash import encode_all
+from flows.rehash import encode_all, one_encoding
+from flows.run_pages import tell_of_failure
 from rshash.quality import Measure, Thresholds
 
 
@@ -47,9 +48,7 @@ def publish_zone(plan_path: Path, zone: str) -> list[dict[str, Any]]:
     plan = EncodingPlan.load(plan_path)
     catalogue = Catalogue.open(plan.catalog)
     model = load_model(catalogue, plan.model_id)
-    rows = encoded_rows(plan)
-    learned = learned_codes(catalogue, plan.model_id, rows["tile_id"])
-    rows = with_learned_codes(rows, learned, model.bits)
+    rows = publishable_rows(catalogue, model, encoded_rows(plan))
     published = publish_code_tables(catalogue, model, rows)
     discard(plan)
     return published
@@ -72,7 +71,7 @@ def switch_over(catalog: str, model_id: str) -> dict[str, str | None]:
     return done
 
 
-@flow(name="backfill")
+@flow(name="backfill", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def backfill(parameters: BackfillParameters) -> dict[str, Any]:
     """Re-hashes all tiles by another model, zone by zone, and switches over to it as one.
 
@@ -117,9 +116,10 @@ def backfill(parameters: BackfillParameters) -> dict[str, Any]:
 
 def _hash_zones(parameters: BackfillParameters, model_id: str) -> list[dict[str, Any]]:
     published = []
-    for zone, path in find_stale_zones(parameters.catalog, model_id).items():
-        encode_all(parameters, EncodingPlan.load(path), f"encode {zone}")
-        published += publish_zone(path, zone)
+    with one_encoding(parameters.catalog, model_id):
+        for zone, path in find_stale_zones(parameters.catalog, model_id).items():
+            encode_all(parameters, EncodingPlan.load(path), f"encode {zone}")
+            published += publish_zone(path, zone)
     return published
 
 

@@ -70,7 +70,7 @@ def ingest(*, parameters: Annotated[IngestFlowParameters, Flat]) -> None:
     from flows.checks import check_ingest
 
     check_ingest(parameters)
-    _say_that_it_starts()
+    _begin()
     from flows.ingest import ingest as run
 
     print_rows(run(parameters), "Plan" if parameters.plan else "Ingested")
@@ -116,7 +116,7 @@ def train(*, parameters: Annotated[TrainParameters | None, Flat] = None) -> None
 
     parameters = parameters or TrainParameters()
     check_train(parameters)
-    _say_that_it_starts()
+    _begin()
     from flows.train import train as run
 
     print(run(parameters))
@@ -138,7 +138,7 @@ def rehash(*, parameters: Annotated[RehashFlowParameters | None, Flat] = None) -
 
     parameters = parameters or RehashFlowParameters()
     check_rehash(parameters)
-    _say_that_it_starts()
+    _begin(asks=parameters.on_failure == "ask")
     from flows.rehash import rehash as run
 
     print_rows(run(parameters), "Code tables published")
@@ -167,7 +167,7 @@ def backfill(*, parameters: Annotated[BackfillParameters | None, Flat] = None) -
 
     parameters = parameters or BackfillParameters()
     check_backfill(parameters)
-    _say_that_it_starts()
+    _begin(asks=parameters.on_failure == "ask")
     from flows.backfill import backfill as run
 
     report = run(parameters)
@@ -193,7 +193,7 @@ def nightly(*, parameters: Annotated[NightlyParameters, Flat]) -> None:
     from flows.checks import check_nightly
 
     check_nightly(parameters)
-    _say_that_it_starts()
+    _begin(asks=parameters.on_failure == "ask")
     from flows.nightly import nightly as run
 
     report = run(parameters)
@@ -226,7 +226,7 @@ def evaluate(*, parameters: Annotated[EvaluateParameters | None, Flat] = None) -
 
     parameters = parameters or EvaluateParameters()
     check_evaluate(parameters)
-    _say_that_it_starts()
+    _begin()
     from flows.evaluate import evaluate as run
 
     found = run(parameters)
@@ -315,9 +315,18 @@ def demo(*, folder: Path = Path("demo")) -> None:
     run_demo(folder)
 
 
-def _say_that_it_starts() -> None:
-    if not os.environ.get("PREFECT_API_URL"):
-        print("Starting a temporary Prefect server …", file=sys.stderr, flush=True)
+def _begin(*, asks: bool = False) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    if asks:
+        raise RshashError(
+            "--on-failure ask needs a Prefect server on whose page somebody can decide: start one "
+            "(`rshash up`, or `prefect server start`), then `export "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api`."
+        )
+    print("Starting a temporary Prefect server …", file=sys.stderr, flush=True)
 
 
 def _explain(error: CycloptsError) -> str:

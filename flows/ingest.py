@@ -21,6 +21,7 @@ from data_catalog.errors import CatalogueError, SourceError
 from data_catalog.ingest import WORKERS, ingest_block, publish_segment
 from data_catalog.planning import IngestPlan, is_finished, plan_ingest
 from data_catalog.polite import share_requests
+from data_catalog.profiles import requests_at_once
 from data_catalog.redaction import redacted
 from data_catalog.segments import collection_of
 from flows.artifacts import show_table, show_text
@@ -211,15 +212,19 @@ def _read_all(
         task_runner(_within_reach(parameters, plan), WORKERS) as runner,
     ):
         given = {"plan_folder": plan_folder, "sensor": sensor, "processes": runner.processes}
-        futures = [
-            runner.submit(read_blocks, **given, block_ids=batch, planner=socket.gethostname())
-            for batch in batches
-        ]
-        for future in as_completed(futures):
-            done = future.result()
-            counts.update(done["counts"])
-            failures |= done["failures"]
-            progress.advance(done["blocks"])
+        most = requests_at_once(plan.profile)
+        # Each process asks at least once at a time: no more of them are at work than may ask.
+        wave = most if runner.processes > most else len(batches)
+        for start in range(0, len(batches), wave):
+            futures = [
+                runner.submit(read_blocks, **given, block_ids=batch, planner=socket.gethostname())
+                for batch in batches[start : start + wave]
+            ]
+            for future in as_completed(futures):
+                done = future.result()
+                counts.update(done["counts"])
+                failures |= done["failures"]
+                progress.advance(done["blocks"])
     if failures:
         table = [{"scene": scene, "cause": cause} for scene, cause in sorted(failures.items())]
         title = f"Scenes of {sensor} that {redacted(parameters.source)} did not give"

@@ -44,10 +44,12 @@ def crash(run_id: UUID, message: str = CUT_OFF) -> None:
             run = client.read_flow_run(run_id)
         except ObjectNotFound:  # It was another server's.
             return
-        level = [run] if run.state is None or not run.state.is_final() else []
+        # Who watched its process has told of itself alone, not of what runs inside.
+        level = [run]
         while level:
             for run in level:
-                client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+                if run.state is None or not run.state.is_final():
+                    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
             wanted = {
                 "state": {"type": {"any_": UNDER_WAY}},
                 "parent_flow_run_id": {"any_": [run.id for run in level]},

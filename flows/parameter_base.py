@@ -14,7 +14,8 @@ from flows.saved import resolved
 P = TypeVar("P", bound="Parameters")
 
 
-def _default_catalog() -> str:
+def default_catalog() -> str:
+    """The catalogue where none is given."""
     return os.environ.get("RSHASH_CATALOG") or "catalogue"
 
 
@@ -97,7 +98,7 @@ class CatalogParameters(Parameters):
     """Where the catalogue is."""
 
     catalog: Annotated[str, AfterValidator(_checked_catalog)] = Field(
-        default_factory=_default_catalog,
+        default_factory=default_catalog,
         title="Catalogue",
         description="Folder of the catalogue, s3://bucket/prefix, or saved:NAME. Without it: "
         "RSHASH_CATALOG, else ./catalogue.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,6 @@ from data_catalog.code_tables import (
     collection_of,
     publish_code_tables,
     stale_observations,
-    with_learned_codes,
 )
 from data_catalog.current_view import current_view
 from data_catalog.encoding_parts import (
@@ -23,10 +25,17 @@ from data_catalog.encoding_parts import (
     discard,
     encode_batch,
     encoded_rows,
+    only_encoding,
     plan_encoding,
 )
-from data_catalog.models import learned_codes, load_model
-from data_catalog.quality_gate import assess, drop_kept_back, keep_back, publish_kept_back
+from data_catalog.models import load_model, publishable_rows
+from data_catalog.quality_gate import (
+    KeptBack,
+    assess,
+    drop_kept_back,
+    keep_back,
+    publish_kept_back,
+)
 from data_catalog.segments import collection_of as segments_of
 from flows.approval import measure_row, require_approval
 from flows.artifacts import show_table, show_text
@@ -67,20 +76,18 @@ def encode(plan_path: Path, number: int) -> int:
 @task(cache_policy=NO_CACHE)
 def publish(
     plan_path: Path, thresholds: Thresholds
-) -> tuple[list[dict[str, Any]], list[Measure], str | None]:
+) -> tuple[list[dict[str, Any]], list[Measure], KeptBack | None]:
     """Measures all codes with those that were made, and publishes the zones that these are in.
 
     Codes that fail are kept back.
 
     Returns:
-        What was published, what was measured, and the folder of codes that were kept back.
+        What was published, what was measured, and what was kept back.
     """
     plan = EncodingPlan.load(plan_path)
     catalogue = Catalogue.open(plan.catalog)
     model = load_model(catalogue, plan.model_id)
-    rows = encoded_rows(plan)
-    learned = learned_codes(catalogue, plan.model_id, rows["tile_id"])
-    rows = with_learned_codes(rows, learned, model.bits)
+    rows = publishable_rows(catalogue, model, encoded_rows(plan))
     measures: list[Measure] = []
 
     def check(proposed: ProposedCodes) -> None:
@@ -92,17 +99,31 @@ def publish(
     try:
         published = publish_code_tables(catalogue, model, rows, check)
     except QualityError:
-        return [], measures, str(keep_back(catalogue, model.model_id, rows, measures))
+        return [], measures, keep_back(catalogue, model.model_id, rows, measures)
     drop_kept_back(catalogue, model.model_id)
     discard(plan)
     return published, measures, None
 
 
 @task(cache_policy=NO_CACHE)
-def publish_approved(catalog: str, model_id: str) -> list[dict[str, Any]]:
-    """Publishes the codes that the quality gate kept back."""
+def publish_approved(
+    catalog: str, model_id: str, fingerprint: str | None = None
+) -> list[dict[str, Any]]:
+    """Publishes the codes that the quality gate kept back; just those that somebody saw."""
     catalogue = Catalogue.open(catalog)
-    return publish_kept_back(catalogue, load_model(catalogue, model_id))
+    return publish_kept_back(catalogue, load_model(catalogue, model_id), fingerprint)
+
+
+@contextmanager
+def one_encoding(catalog: str, model_id: str) -> Iterator[None]:
+    """Waits until no other run of this machine makes codes by a model, as they share their work."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_encoding(Catalogue.open(catalog), model_id, wait=False))
+        except BlockingIOError:
+            print(f"  Waiting for another run that makes codes by {model_id} …", file=sys.stderr)
+            held.enter_context(only_encoding(Catalogue.open(catalog), model_id))
+        yield
 
 
 @flow(name="rehash", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
@@ -124,23 +145,25 @@ def rehash(parameters: RehashFlowParameters) -> list[dict[str, Any]]:
     if parameters.approve:
         report = publish_approved(parameters.catalog, model_id)
     else:
-        with stages.stage("find tiles that changed"):
-            plan_path = find_stale(parameters.catalog, model_id)
-        with stages.stage("encode"):
-            encode_all(parameters, EncodingPlan.load(plan_path))
-        with stages.stage("measure and publish"):
-            report, measures, kept = publish(plan_path, parameters.thresholds)
+        with one_encoding(parameters.catalog, model_id):
+            with stages.stage("find tiles that changed"):
+                plan_path = find_stale(parameters.catalog, model_id)
+            with stages.stage("encode"):
+                encode_all(parameters, EncodingPlan.load(plan_path))
+            with stages.stage("measure and publish"):
+                report, measures, kept = publish(plan_path, parameters.thresholds)
         if measures:
             _show_quality(measures)
         if kept is not None:
             of_model = f" --model {model_id}" if parameters.model else ""
             how = (
-                f"Nothing was published; the codes are in {kept}. Publish them with `rshash rehash"
+                f"Nothing was published; the codes are in {kept.folder}, on this machine. Publish "
+                f"them with `rshash rehash"
                 f"{of_model} --approve` if they are right, or train a model on more or more varied "
                 "tiles."
             )
             require_approval(parameters, measures, "Publish them all the same?", how)
-            report = publish_approved(parameters.catalog, model_id)
+            report = publish_approved(parameters.catalog, model_id, kept.fingerprint)
     _show_report(parameters.catalog, model_id, report, stages)
     return report
 
@@ -169,6 +192,8 @@ def _show_report(catalog: str, model_id: str, report: list[dict[str, Any]], stag
 def encode_all(runner: RunnerParameters, plan: EncodingPlan, title: str = "encode") -> None:
     """Encodes the batches of a plan that are not encoded yet."""
     remaining = plan.remaining
+    if not remaining:
+        return
     with Progress(title, sum(plan.tiles)) as progress, task_runner(runner, WORKERS) as tasks:
         progress.advance(sum(plan.tiles) - sum(plan.tiles[number] for number in remaining))
         futures = [tasks.submit(encode, plan_path=plan.path, number=n) for n in remaining]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,10 @@ from data_catalog.segments import collection_of as segments_of
 from flows.artifacts import inline_address, show_table, show_text
 from flows.tables import markdown_table
 from rshash.errors import RshashError
+
+_BEFORE_CAUSE = re.compile(
+    r"^(Flow run encountered an exception: |Validation of flow parameters failed with error: )+"
+)
 
 NEIGHBOURS = 10
 FLIPPED_TILES = 10
@@ -108,7 +113,7 @@ def _show_similar(catalogue: Catalogue, model_id: str, changes: Changes) -> None
 def tell_of_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Shows on a run's page what ended it, and what to do: a hook of flows."""
     said = redacted(state.message or "It ended without a word.")
-    cause = said.removeprefix("Flow run encountered an exception: ")
+    cause = _BEFORE_CAUSE.sub("", said)
     text = (
         f"# What happened\n\nThe run of `{flow.name}` ended as {state.name}: {cause}\n\n"
         f"# What to do\n\n{_advice(cause, state)}\n\n"
@@ -134,7 +139,7 @@ def _advice(cause: str, state: State[Any]) -> str:
         return "The process was ended from outside, or ran out of memory: start the run again."
     if kind in ("SourceError", "ConnectionError", "TimeoutError"):
         return "See whether the source catalogue is in reach, then start the run again."
-    if kind.endswith("Error") and kind in _own_errors():
+    if kind == "ParameterTypeError" or kind in _own_errors():
         return "The message above says what to change. Then start the run again."
     return "The log on the tab Logs has the details. If they name nothing to mend, report them."
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -197,20 +197,19 @@ def _absolute(parameters: UpParameters) -> UpParameters:
 def _alone(parameters: UpParameters) -> Iterator[None]:
     """Keeps a second `rshash up` out of the same home."""
     home, told = parameters.home, parameters.home / "up.txt"
-    try:
-        with stac.locked(home / ".lock", wait=False):
-            told.write_text(
-                f"process {os.getpid()}, {own_address(parameters.host, parameters.port)}"
-            )
-            try:
-                yield
-            finally:
-                told.unlink(missing_ok=True)
-    except BlockingIOError:
-        raise RshashError(
-            f"`rshash up` runs already with the home {home} ({told.read_text()}): end it first, "
-            "or give another --home, --port and --service-port."
-        ) from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(stac.locked(home / ".lock", wait=False))
+        except BlockingIOError:
+            raise RshashError(
+                f"`rshash up` runs already with the home {home} ({told.read_text()}): end it "
+                "first, or give another --home, --port and --service-port."
+            ) from None
+        told.write_text(f"process {os.getpid()}, {own_address(parameters.host, parameters.port)}")
+        try:
+            yield
+        finally:
+            told.unlink(missing_ok=True)
 
 
 def _tell(parameters: UpParameters, night: str) -> None:

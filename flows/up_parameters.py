@@ -12,6 +12,8 @@ from cyclopts import Parameter
 from pydantic import AfterValidator, Field, model_validator
 
 from data_catalog.areas import parse_area
+from data_catalog.catalogue_address import check_address
+from flows.parameter_base import default_catalog
 from flows.parameters import NightlyParameters
 from flows.saved import SAVED
 from rshash.errors import RshashError
@@ -21,6 +23,15 @@ _DATABASE = re.compile(r"(?:postgresql|postgres)(?:\+asyncpg)?://(.+)", re.DOTAL
 
 def _default_home() -> Path:
     return Path(os.environ.get("RSHASH_HOME") or Path.home() / ".rshash")
+
+
+def _known_now(catalog: str) -> str:
+    if catalog.startswith(SAVED):
+        raise RshashError(
+            f"--catalog {catalog}: the Prefect server that knows it is only started by this "
+            "command. Give the catalogue's folder or address."
+        )
+    return check_address(catalog)
 
 
 def _checked_timezone(name: str) -> str:
@@ -59,6 +70,18 @@ class UpParameters(NightlyParameters):
         title="Area",
         description="Area of the nights, as `rshash nightly` takes it; saved:NAME is looked up "
         "when a night begins. Without it nights are started by hand.",
+    )
+    source: str = Field(
+        NightlyParameters.model_fields["source"].default,
+        title="Source catalogue",
+        description="Of the nights, as `rshash nightly` takes it; saved:NAME is looked up when a "
+        "night begins.",
+    )
+    catalog: Annotated[str, AfterValidator(_known_now)] = Field(
+        default_factory=default_catalog,
+        title="Catalogue",
+        description="Folder of the catalogue, or s3://bucket/prefix. Without it: RSHASH_CATALOG, "
+        "else ./catalogue.",
     )
     cron: str = Field(
         "0 2 * * *",
@@ -106,8 +129,8 @@ class UpParameters(NightlyParameters):
 
     @property
     def night(self) -> NightlyParameters | None:
-        """What every night is to do; None where only the running server knows its area."""
-        if not self.area or self.area.startswith(SAVED):
+        """What every night is to do; None where only the running server knows all of it."""
+        if not self.area or SAVED in (self.area[: len(SAVED)], self.source[: len(SAVED)]):
             return None
         return self.narrowed_to(NightlyParameters)
 

@@ -102,12 +102,17 @@ def test_what_is_kept_back_can_be_looked_at_and_published(catalogue: Catalogue, 
     publish_code_tables(catalogue, model, rows(day="2024-06-02"))
     before = codes(catalogue, model)
     new = rows(COUNT + 5, "2024-06-03", seed=1)
-    folder = keep_back(catalogue, model.model_id, new, [])
+    first = keep_back(catalogue, model.model_id, rows(COUNT, "2024-06-03", seed=3), [])
+    kept = keep_back(catalogue, model.model_id, new, [])
     assert codes(catalogue, model) == before
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "codes.parquet"), new)
+    pd.testing.assert_frame_equal(pd.read_parquet(kept.folder / "codes.parquet"), new)
+    # Somebody was asked about the first ones.
+    with pytest.raises(CatalogueError, match="another run's by now"):
+        publish_kept_back(catalogue, model, first.fingerprint)
+    assert codes(catalogue, model) == before
     # Meanwhile another run has published something newer of ten of the tiles.
     publish_code_tables(catalogue, model, rows(10, "2024-06-04", seed=2))
-    [report] = publish_kept_back(catalogue, model)
+    [report] = publish_kept_back(catalogue, model, kept.fingerprint)
     assert (report["appeared"], report["version"]) == (5, 3)
     expected = codes_of(new, 64)[:, 0].copy()
     expected[:10] = codes_of(rows(10, seed=2), 64)[:, 0]

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
 import shapely
+from browsing import SLOW
 from demo_nights import WORLD, Nights, checksums
 from disturbed_nights import DisturbedWorld, disturbed_world
 from night_process import NightProcesses, night_processes
+from playwright.sync_api import Page, sync_playwright
 
 from data_catalog.demo_world.world import build_world, world_area
 from data_catalog.http_server import serve_folder
@@ -49,3 +52,17 @@ def processes(
 ) -> Iterator[NightProcesses]:
     with night_processes(tmp_path_factory.mktemp("processes")) as running:
         yield running
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a real browser."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium: install it, for example with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 950})
+        page.set_default_timeout(SLOW)
+        yield page
+        browser.close()

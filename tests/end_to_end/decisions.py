@@ -1,45 +1,48 @@
 """Flows that ask a person, and the person's answers."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from threading import Thread
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
 from prefect.flow_runs import resume_flow_run
 
 
-async def _paused_run(answered: set[UUID]) -> Any:
+def _paused_run(answered: set[UUID]) -> FlowRun:
     """The flow run that waits for a decision, at another question than those answered."""
-    async with get_client() as client:
+    wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
+    with get_client(sync_client=True) as client:
         deadline = time.monotonic() + 100
         while time.monotonic() < deadline:
-            state = {"type": {"any_": ["PAUSED"]}}
-            found = await client.read_flow_runs(
-                flow_run_filter=FlowRunFilter.model_validate({"state": state})
-            )
-            for run in found:
+            for run in client.read_flow_runs(flow_run_filter=wanted):
                 if run.state_id not in answered:
                     return run
-            await asyncio.sleep(0.2)
+            time.sleep(0.2)
     raise AssertionError("No run waits for a decision.")
+
+
+def by_the_interface(run: FlowRun, approve: bool) -> None:
+    """Answers as a program would."""
+    resume_flow_run(run.id, run_input={"approve": approve})
 
 
 def decided(
     flow: Callable[[], object],
     decisions: Sequence[bool],
     meanwhile: Callable[[], None] = lambda: None,
+    answer: Callable[[FlowRun, bool], None] = by_the_interface,
 ) -> object:
-    """What a flow returns, or fails with, once its questions are answered by the form.
+    """What a flow returns, or fails with, once its questions are answered.
 
     Args:
         flow: Runs it.
         decisions: Whether what it asks is approved, question by question.
         meanwhile: Called before each answer.
+        answer: How.
     """
     outcome: list[object] = []
 
@@ -54,9 +57,10 @@ def decided(
     thread.start()
     answered: set[UUID] = set()
     for approve in decisions:
-        waiting = asyncio.run(_paused_run(answered))
+        waiting = _paused_run(answered)
+        assert waiting.state_id is not None
         answered.add(waiting.state_id)
         meanwhile()
-        resume_flow_run(waiting.id, run_input={"approve": approve})
+        answer(waiting, approve)
     thread.join(100)
     return outcome[0]

@@ -1,6 +1,7 @@
 """Nights in processes of their own that may be killed; forked, so that each starts at once.
 
-Run as a script it is what they are forked from: a night for every line of its input.
+Run as a script it is what they are forked from: a night for every line of its input. Backfills can
+be run likewise.
 """
 
 from __future__ import annotations
@@ -56,11 +57,15 @@ class NightProcesses:
         self._commands, self._answers, self._folder = commands, answers, folder
 
     def begin(
-        self, name: str, parameters: dict[str, Any], disturbance: Disturbance | None = None
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        disturbance: Disturbance | None = None,
+        flow: str = "nightly",
     ) -> int:
         """Starts a night, as a flow run of this name; returns the ID of its process."""
         happens = asdict(disturbance) if disturbance else None
-        request = {"name": name, "parameters": parameters, "happens": happens}
+        request = {"name": name, "parameters": parameters, "happens": happens, "flow": flow}
         self._commands.write(json.dumps(request) + "\n")
         self._commands.flush()
         return int(self._answers.readline())
@@ -70,10 +75,14 @@ class NightProcesses:
         return Ended(**json.loads(self._answers.readline()))
 
     def run(
-        self, name: str, parameters: dict[str, Any], disturbance: Disturbance | None = None
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        disturbance: Disturbance | None = None,
+        flow: str = "nightly",
     ) -> Ended:
         """A night from its beginning to its end."""
-        self.begin(name, parameters, disturbance)
+        self.begin(name, parameters, disturbance, flow)
         return self.wait()
 
     def said(self, name: str) -> str:
@@ -115,9 +124,11 @@ def stage_of(event: str, arguments: tuple[Any, ...], root: str) -> str | None:
     return "publishing segments" if "/tiles-" in path and writes else "looking"
 
 
-def _night(folder: Path, name: str, parameters: dict[str, Any], happens: Any) -> int:
+def _night(folder: Path, name: str, parameters: dict[str, Any], happens: Any, flow: str) -> int:
+    from flows.backfill import backfill
     from flows.nightly import nightly
     from flows.parameters import NightlyParameters
+    from flows.quality_parameters import BackfillParameters
 
     moments: Counter[str] = Counter()
 
@@ -132,7 +143,10 @@ def _night(folder: Path, name: str, parameters: dict[str, Any], happens: Any) ->
 
     sys.addaudithook(count)
     try:
-        nightly.with_options(flow_run_name=name)(NightlyParameters(**parameters))
+        if flow == "backfill":
+            backfill.with_options(flow_run_name=name)(BackfillParameters(**parameters))
+        else:
+            nightly.with_options(flow_run_name=name)(NightlyParameters(**parameters))
     except Exception:
         traceback.print_exc()
         return 1

@@ -1,5 +1,7 @@
 """Another model takes over: zone by zone, and as one."""
 
+import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 import zarr
 from decisions import decided
+from night_process import Disturbance, NightProcesses
 from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
 
 from data_catalog.catalogue import Catalogue
@@ -112,6 +115,36 @@ def test_a_backfill_that_is_cut_off_between_zones_goes_on(
     back = backfill(BackfillParameters(**parameters(catalogue, model=OLD.model_id)))
     assert [row["item"] for row in back["published"]] == [f"{OLD.model_id}-UTM1920-33N-v2"]
     assert open_codes(catalogue).model_id == OLD.model_id
+
+
+STAGES = ("looking", "looking", "encoding", "publishing codes", "publishing codes")
+"""At which a backfill is killed, at a random moment of each."""
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_a_backfill_that_is_killed_goes_on(
+    catalogue: Catalogue, processes: NightProcesses, tmp_path: Path
+) -> None:
+    def copied(name: str) -> Catalogue:
+        return Catalogue.open(shutil.copytree(catalogue.root, tmp_path / name))
+
+    whole = copied("whole")
+    undisturbed = processes.run("undisturbed-backfill", parameters(whole), flow="backfill")
+    assert undisturbed.status == 0, processes.said("undisturbed-backfill")
+    before, after = rows_of(catalogue, OLD), rows_of(whole, NEW)
+    for seed, stage in enumerate(STAGES):
+        moment = random.Random(seed).randint(1, undisturbed.moments[stage] * 9 // 10)
+        cut_off, name = copied(f"killed-{seed}"), f"killed-backfill-{seed}"
+        kill = Disturbance(stage, moment)
+        assert processes.run(name, parameters(cut_off), kill, "backfill").status == -9, kill
+        # It is killed before it switches over, or after.
+        if open_codes(cut_off).model_id == OLD.model_id:
+            pd.testing.assert_frame_equal(rows_of(cut_off, OLD), before)
+        again = processes.run(f"after-{name}", parameters(cut_off), flow="backfill")
+        assert again.status == 0, processes.said(f"after-{name}")
+        assert open_codes(cut_off).model_id == NEW.model_id
+        pd.testing.assert_frame_equal(rows_of(cut_off, NEW), after)
 
 
 def test_a_model_whose_codes_fail_is_not_switched_to(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,9 +13,10 @@ from uuid import UUID
 import psutil
 import pytest
 import shapely
+from browsing import SLOW
 from disturbed_nights import DisturbedWorld, assert_as_undisturbed
 from fault_server import Fault
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
@@ -30,9 +30,6 @@ from flows.saved import save
 
 ROOT = Path(__file__).parents[2]
 WORLD = World(tiles=2)
-
-SLOW = 120_000
-"""Milliseconds that a page may take on a busy machine."""
 
 
 def prefect(*arguments: str, seconds: int = 180) -> str:
@@ -96,19 +93,6 @@ def test_the_night_is_scheduled_and_never_runs_twice_at_once(client: SyncPrefect
         (2, 0)
     }
     assert nightly.concurrency_options.collision_strategy == "CANCEL_NEW"
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium: install it, for example with `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 950})
-        page.set_default_timeout(SLOW)
-        yield page
-        browser.close()
 
 
 def fill_in(page: Page, form: str, values: dict[str, str]) -> None:

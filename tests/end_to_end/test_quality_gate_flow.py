@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import zarr
 from decisions import decided
+from playwright.sync_api import Page, expect
+from prefect.client.schemas.objects import FlowRun
 from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
 
 from data_catalog.catalogue import Catalogue
@@ -66,6 +68,36 @@ def test_a_person_is_asked(
         assert published(catalogue) == []
 
     outcome = decided(lambda: rehash(asking), [approve], nothing_is_published)
+    if approve:
+        assert isinstance(outcome, list) and published(catalogue) == [outcome[0]["item"]]
+    else:
+        assert isinstance(outcome, QualityError) and "They were rejected" in str(outcome)
+        assert published(catalogue) == []
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_a_person_decides_in_the_browser(
+    catalogue: Catalogue,
+    approve: bool,
+    page: Page,
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.2)
+
+    def by_the_form(run: FlowRun, approve: bool) -> None:
+        page.goto(f"{prefect_api}/v2/runs/flow-run/{run.id}")
+        page.get_by_role("button", name="Open menu").click()
+        page.get_by_role("menuitem", name="Resume").click()
+        form = page.get_by_role("dialog")
+        expect(form.get_by_text("The codes failed the quality gate").first).to_be_visible()
+        box = form.get_by_label("Approve these codes")
+        if approve:
+            box.click()
+        form.get_by_role("button", name="Resume").click()
+
+    asking = parameters(catalogue, on_failure="ask", **IMPOSSIBLE)
+    outcome = decided(lambda: rehash(asking), [approve], answer=by_the_form)
     if approve:
         assert isinstance(outcome, list) and published(catalogue) == [outcome[0]["item"]]
     else:

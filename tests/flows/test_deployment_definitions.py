@@ -50,6 +50,10 @@ def test_without_an_area_no_night_is_scheduled_but_all_forms_know_the_catalogue(
 def test_a_saved_area_is_left_to_the_night(tmp_path: Path) -> None:
     up = UpParameters(catalog=str(tmp_path), area="saved:home")
     assert up.night is None and up.night_form["area"] == "saved:home"
+    up = UpParameters(catalog=str(tmp_path), area="9,48,9.1,48.1", source="saved:pc")
+    assert up.night is None and up.night_form["source"] == "saved:pc"
+    with pytest.raises(RshashError, match="--catalog saved:europe: the Prefect server"):
+        UpParameters(catalog="saved:europe", area="saved:home")
 
 
 def test_a_database_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,16 +13,18 @@ import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.states import Crashed
+from prefect.states import Crashed, Paused, Running
 
 from flows.ingest import ingest
-from flows.parameters import IngestFlowParameters
+from flows.nightly import nightly
+from flows.parameters import IngestFlowParameters, NightlyParameters
 from flows.run_pages import tell_of_failure
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 AUTOMATIONS = Path(__file__).parents[2] / "automations.yaml"
 NOBODY = "00000000-0000-0000-0000-000000000000"
+HOURS_26 = 26 * 3600
 
 
 @pytest.fixture
@@ -47,7 +49,10 @@ def notices(tmp_path: Path) -> Any:
         json_data={"subject": "{{subject}}", "body": "{{body}}"},
     ).save("notices", overwrite=True)
     file = tmp_path / "notices.yaml"
-    file.write_text(AUTOMATIONS.read_text().replace(NOBODY, str(block_id)))
+    text = AUTOMATIONS.read_text().replace(NOBODY, str(block_id))
+    assert f"within: {HOURS_26}" in text
+    # As short as Prefect allows.
+    file.write_text(text.replace(f"within: {HOURS_26}", "within: 10"))
     command = [sys.executable, "-m", "prefect", "automation", "create", "--from-file", str(file)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     yield got
@@ -56,6 +61,17 @@ def notices(tmp_path: Path) -> Any:
             client.request("DELETE", "/automations/{id}", path_params={"id": automation["id"]})
     server.shutdown()
     server.server_close()
+
+
+def subjects(notices: list[dict[str, str]], wanted: str, seconds: float = 120) -> list[str]:
+    """Subjects of the notices, once one of them is as wanted."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = [notice["subject"] for notice in notices]
+        if wanted in found:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
 
 
 def page_of_failure(run_id: Any) -> Any:
@@ -78,11 +94,36 @@ def test_a_failed_run_says_what_happened_and_somebody_is_told(
     shown = page_of_failure(state.state_details.flow_run_id)
     assert nowhere in shown.description and nowhere in shown.data
     assert "source catalogue is in reach" in shown.data and "goes on from there" in shown.data
-    deadline = time.monotonic() + 120
-    while not notices and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert notices[0]["subject"] == "rshash: ingest Failed"
-    assert nowhere in notices[0]["body"] and str(shown.flow_run_id) in notices[0]["body"]
+    wanted = "rshash: ingest Failed"
+    notice = notices[subjects(notices, wanted).index(wanted)]
+    assert nowhere in notice["body"] and str(shown.flow_run_id) in notice["body"]
+
+
+def test_somebody_is_told_of_codes_that_wait_and_of_nights_that_do_not_come(
+    notices: list[dict[str, str]],
+) -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(nightly, parameters={"parameters": {}})
+        client.set_flow_run_state(run.id, Running())
+        client.set_flow_run_state(run.id, Paused(timeout_seconds=60))
+        wanted = "rshash: codes wait for your decision"
+        notice = notices[subjects(notices, wanted).index(wanted)]
+        assert f"nightly, run {run.name}," in notice["body"] and str(run.id) in notice["body"]
+        subjects(notices, "rshash: no night for 26 hours")
+
+
+def test_a_night_whose_stage_fails_is_told_of_once(
+    notices: list[dict[str, str]], tmp_path: Path
+) -> None:
+    parameters = NightlyParameters(
+        area="9,48,9.1,48.1", source=str(tmp_path / "nowhere"), catalog=str(tmp_path / "catalogue")
+    )
+    assert nightly(parameters, return_state=True).is_failed()
+    subjects(notices, "rshash: nightly Failed")
+    # Events come in their order: the subflow's was there before.
+    assert [one for one in subjects(notices, "rshash: nightly Failed") if "Failed" in one] == [
+        "rshash: nightly Failed"
+    ]
 
 
 def test_a_crashed_run_says_what_to_do() -> None:

@@ -1,7 +1,8 @@
-"""The same ingest in threads, in processes and on a Dask cluster, whose workers may be killed."""
+"""The same flows in threads, in processes and on a Dask cluster, whose workers may be killed."""
 
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -9,15 +10,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import zarr
 from distributed import Client, LocalCluster
 from fault_server import Fault, FaultServer, fault_server
 from ingesting import S2
+from published_world import BANDS, index, make_model, publish_segment, tiles
 from two_blocks import area, two_scenes
 
+from data_catalog import encoding_parts
 from data_catalog.catalogue import Catalogue
+from data_catalog.code_tables import collection_of, published_table
+from data_catalog.models import publish_model
 from data_catalog.verification import verify
-from flows.parameters import IngestFlowParameters
+from flows.parameters import IngestFlowParameters, RehashFlowParameters
 from flows.runner_parameters import RunnerParameters
 from flows.runners import check_runner
 from rshash.errors import RshashError
@@ -103,6 +111,57 @@ def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(
         killer.join(10)
     assert len(killed) == 1
     assert found == in_threads
+
+
+BATCHES = 4
+
+
+@pytest.fixture(scope="module")
+def uncoded(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """Tiles of several batches, and a model that has made no codes of them yet."""
+    catalogue = Catalogue.create(tmp_path_factory.mktemp("uncoded") / "catalogue")
+    publish_model(catalogue, make_model())
+    random = np.random.default_rng(0)
+    for number in range(BATCHES):
+        some = tiles(40, row=2888 + 8 * number)
+        publish_segment(catalogue, f"segment-{number}", index(some))
+        folder = catalogue.root / f"tiles-{S2}" / f"segment-{number}"
+        array = zarr.open_group(folder / "pixels.zarr", mode="r+")["reflectance"]
+        assert isinstance(array, zarr.Array)
+        brightness = random.integers(1, 4000, (len(some), len(BANDS), 1, 1), np.uint16)
+        array[:] = brightness + random.integers(0, 500, array.shape, np.uint16)
+    return catalogue
+
+
+def codes_made(uncoded: Catalogue, root: Path, **runner: str) -> pd.DataFrame:
+    from flows.rehash import rehash
+
+    shutil.copytree(uncoded.root, root)
+    lenient = {"minimum_distinct": 2, "minimum_balance": 0.0, "minimum_agreement": 0.0}
+    (row,) = rehash(RehashFlowParameters(catalog=str(root), **lenient, **runner))
+    catalogue = Catalogue.open(root)
+    item = catalogue.item(collection_of(make_model().model_id), row["item"])
+    return pd.DataFrame(published_table(catalogue, item))
+
+
+def test_processes_and_a_dask_cluster_make_the_same_codes(
+    prefect_api: str, uncoded: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding_parts, "BATCH_TILES", 64)
+    done_here: list[int] = []
+    encode_batch = encoding_parts.encode_batch
+
+    def encoded_here(plan_path: Path, number: int) -> int:
+        done_here.append(number)
+        return encode_batch(plan_path, number)
+
+    monkeypatch.setattr("flows.rehash.encode_batch", encoded_here)
+    in_threads = codes_made(uncoded, tmp_path / "threads")
+    assert len(in_threads) == 40 * BATCHES and sorted(done_here) == list(range(BATCHES))
+    for runner in ("processes", "dask"):
+        codes = codes_made(uncoded, tmp_path / runner, runner=runner)
+        pd.testing.assert_frame_equal(codes, in_threads)
+    assert len(done_here) == BATCHES, "batches were encoded in this process"
 
 
 def test_a_runner_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
