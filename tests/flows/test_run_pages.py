@@ -10,11 +10,14 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from prefect import Flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.states import Crashed, Paused, Running
+from prefect.flow_engine import run_flow
+from prefect.states import Crashed, Paused, Running, State
 
+from flows.approval import decision
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.parameters import IngestFlowParameters, NightlyParameters
@@ -74,6 +77,16 @@ def subjects(notices: list[dict[str, str]], wanted: str, seconds: float = 120) -
         time.sleep(0.2)
 
 
+def run_deployed(flow: Flow[..., Any], parameters: IngestFlowParameters) -> State[Any]:
+    """Runs a flow in this process, as a run of a deployment."""
+    with get_client(sync_client=True) as client:
+        deployment_id = client.create_deployment(client.create_flow(flow), f"test {flow.name}")
+        run = client.create_flow_run_from_deployment(deployment_id)
+    state = run_flow(flow, run, {"parameters": parameters}, return_type="state")
+    assert isinstance(state, State)
+    return state
+
+
 def page_of_failure(run_id: Any) -> Any:
     found = get_client(sync_client=True).read_artifacts(
         flow_run_filter=FlowRunFilter(id={"any_": [run_id]})
@@ -89,7 +102,7 @@ def test_a_failed_run_says_what_happened_and_somebody_is_told(
     parameters = IngestFlowParameters(
         area="9,48,9.1,48.1", source=nowhere, catalog=str(tmp_path / "catalogue")
     )
-    state = ingest(parameters, return_state=True)
+    state = run_deployed(ingest, parameters)
     assert state.is_failed()
     shown = page_of_failure(state.state_details.flow_run_id)
     assert nowhere in shown.description and nowhere in shown.data
@@ -103,12 +116,12 @@ def test_somebody_is_told_of_codes_that_wait_and_of_nights_that_do_not_come(
     notices: list[dict[str, str]],
 ) -> None:
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(nightly, parameters={"parameters": {}})
+        run = client.create_flow_run(decision, parameters={"description": "They failed."})
         client.set_flow_run_state(run.id, Running())
         client.set_flow_run_state(run.id, Paused(timeout_seconds=60))
         wanted = "rshash: codes wait for your decision"
         notice = notices[subjects(notices, wanted).index(wanted)]
-        assert f"nightly, run {run.name}," in notice["body"] and str(run.id) in notice["body"]
+        assert f"The {run.name} failed" in notice["body"] and str(run.id) in notice["body"]
         subjects(notices, "rshash: no night for 26 hours")
 
 
@@ -118,7 +131,7 @@ def test_a_night_whose_stage_fails_is_told_of_once(
     parameters = NightlyParameters(
         area="9,48,9.1,48.1", source=str(tmp_path / "nowhere"), catalog=str(tmp_path / "catalogue")
     )
-    assert nightly(parameters, return_state=True).is_failed()
+    assert run_deployed(nightly, parameters).is_failed()
     subjects(notices, "rshash: nightly Failed")
     # Events come in their order: the subflow's was there before.
     assert [one for one in subjects(notices, "rshash: nightly Failed") if "Failed" in one] == [
@@ -133,3 +146,16 @@ def test_a_crashed_run_says_what_to_do() -> None:
     tell_of_failure(ingest, run, state)
     shown = page_of_failure(run.id)
     assert "ended from outside" in shown.data and "sig" not in shown.data
+
+
+def test_a_form_that_is_refused_says_what_to_change(tmp_path: Path) -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(ingest)
+    given = {"parameters": {"area": "9,98,9.1,98.1", "catalog": str(tmp_path / "catalogue")}}
+    state = run_flow(ingest, run, given, return_type="state")
+    assert isinstance(state, State) and state.is_failed()
+    shown = page_of_failure(run.id)
+    assert "outside the tile grid" in shown.description and shown.description.startswith(
+        "AreaError: "
+    )
+    assert "says what to change" in shown.data
