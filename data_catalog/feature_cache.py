@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 from uuid import uuid4
 
@@ -39,8 +40,12 @@ SAVE_TILES = 4096
 KEEP_JOINED_DAYS = 7
 """Joined features that nobody asked for this long are removed."""
 
+KEPT_SEGMENTS = 8
+"""Segments whose rows a process remembers: batches come segment by segment."""
+
 _DAY = 86400
 _ROW = np.dtype([("row", np.int64), ("complete", np.bool_)])
+_PLACE = np.dtype([*_ROW.descr, ("file", np.int64), ("at", np.int64)])
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -160,13 +165,14 @@ def _fill(
     if advance:
         advance(len(cached.observations) - sum(len(at) for _, at in jobs))
     for segment, batches in groupby(_read_ahead(read, jobs), lambda read: read[0]):
+        unsaved = _Unsaved(segment)
         try:
             for _, at, tiles in batches:
-                segment.add(cached.rows[at], cached.extractor(tiles))
+                unsaved.add(cached.rows[at], cached.extractor(tiles))
                 if advance:
                     advance(len(at))
         finally:
-            segment.save()
+            unsaved.save()
 
 
 def _read_ahead(read: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
@@ -220,7 +226,9 @@ class _Cached:
         self.tile_ids = pd.Index(observations["tile_id"])
         folder = catalogue.root / ".cache" / "features" / _cache_name(extractor)
         self._numbers, names = pd.factorize(observations["segment_id"], sort=True)
-        self._segments = [_Segment(folder / str(name), extractor.dimensions) for name in names]
+        self._segments = [_segment(folder / str(name), extractor.dimensions) for name in names]
+        for segment in self._segments:
+            segment.refresh()
 
     def missing(self) -> Iterator[tuple[_Segment, NDArray[np.intp]]]:
         """Batches of observations to compute, each of one segment, in the order of its rows."""
@@ -259,81 +267,108 @@ class _Cached:
             yield self._segments[number], np.flatnonzero(numbers == number)
 
 
-@dataclass(eq=False)
 class _Segment:
-    """Features of a segment's rows, in files of up to SAVE_TILES rows that never change."""
+    """Features of a segment's rows, in files of up to SAVE_TILES rows that never change.
 
-    folder: Path
-    dimensions: int
-    _paths: list[Path] = field(default_factory=list)
-    _unsaved: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=list)
+    Threads share it, and other processes write to its folder.
+    """
 
-    def __post_init__(self) -> None:
-        self._index = np.empty(0, [*_ROW.descr, ("file", np.int64), ("at", np.int64)])
-        for path in sorted(self.folder.glob("*.rows.npy")):
-            self._open(path)
+    def __init__(self, folder: Path, dimensions: int) -> None:
+        self._folder = folder
+        self._dimensions = dimensions
+        self._lock = Lock()
+        self._read: set[str] = set()
+        self._features: list[Path] = []
+        self._index = np.empty(0, _PLACE)
+
+    def refresh(self) -> None:
+        """Reads which rows were written since the last time, by whatever process."""
+        with self._lock:
+            listed = {path.name for path in self._folder.glob("*.rows.npy")}
+            if not self._read <= listed:  # The cache was deleted.
+                self._read, self._index = set(), np.empty(0, _PLACE)
+            new = sorted(listed - self._read)
+            self._read = listed
+            if new:
+                index = np.concatenate([self._index, *map(self._places, new)])
+                # Two runs may have computed the same rows.
+                self._index = index[np.unique(index["row"], return_index=True)[1]]
 
     def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.isin(rows, self._index["row"])
+        index = self._index["row"]
+        at = np.searchsorted(index, rows)
+        held = at < len(index)
+        held[held] = index[at[held]] == rows[held]
+        return held
 
     def complete(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return self._find(rows)["complete"]
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         found = self._find(rows)
-        features = np.empty((len(rows), self.dimensions), np.float32)
+        features = np.empty((len(rows), self._dimensions), np.float32)
         for number in np.unique(found["file"]):
             places = np.flatnonzero(found["file"] == number)
-            file = np.load(self._paths[number], mmap_mode="r")
+            file = np.load(self._features[number], mmap_mode="r")
             features[places] = file[found["at"][places]]
         return features
 
-    def add(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
-        self._unsaved.append((rows, features))
-        if sum(len(rows) for rows, _ in self._unsaved) >= SAVE_TILES:
-            self.save()
-
-    def save(self) -> None:
-        """Writes what was added: first the features, last the rows that say they are there."""
-        if not self._unsaved:
-            return
-        rows, features = (np.concatenate(arrays) for arrays in zip(*self._unsaved, strict=True))
-        self._unsaved.clear()
+    def write(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
+        """Writes a file: first the features, last the rows that say they are there."""
         name = uuid4().hex
         index = np.empty(len(rows), _ROW)
         index["row"], index["complete"] = rows, ~np.isnan(features).any(axis=1)
-        part = self.folder / f"{name}.part"
-        with stac.writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FeatureFile.create(self._features(name), features.shape, np.float32) as file:
+        part = self._folder / f"{name}.part"
+        path = self._folder / f"{name}.features.npy"
+        with stac.writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FeatureFile.create(path, features.shape, np.float32) as file:
                 file.append(features)
             with part.open("wb") as output:
                 np.save(output, index)
             stac.sync(part)
-            part.replace(self.folder / f"{name}.rows.npy")
-        self._open(self.folder / f"{name}.rows.npy")
+            part.replace(self._folder / f"{name}.rows.npy")
+        self.refresh()
 
-    def _open(self, path: Path) -> None:
-        features = self._features(path.name.removesuffix(".rows.npy"))
+    def _places(self, name: str) -> NDArray[np.void]:
+        """Where a file has features of which rows: of none, if it was cut off by a crash."""
+        features = self._folder / name.replace(".rows.npy", ".features.npy")
         try:
-            rows = np.load(path)
+            rows = np.load(self._folder / name)
             shape = np.load(features, mmap_mode="r").shape
         except (OSError, EOFError, ValueError):
-            return  # Cut off by a crash or a full disk: what is lost is computed again.
-        if rows.dtype != _ROW or shape != (len(rows), self.dimensions):
-            return
-        # Two runs may have computed the same rows.
-        at = np.flatnonzero(~self.holds(rows["row"]))
-        at = at[np.argsort(rows["row"][at])]
-        index = np.empty(len(at), self._index.dtype)
-        index["row"], index["complete"] = rows["row"][at], rows["complete"][at]
-        index["file"], index["at"] = len(self._paths), at
-        self._paths.append(features)
-        places = np.searchsorted(self._index["row"], index["row"])
-        self._index = np.insert(self._index, places, index)
-
-    def _features(self, name: str) -> Path:
-        return self.folder / f"{name}.features.npy"
+            return np.empty(0, _PLACE)
+        if rows.dtype != _ROW or shape != (len(rows), self._dimensions):
+            return np.empty(0, _PLACE)
+        places = np.empty(len(rows), _PLACE)
+        places["row"], places["complete"] = rows["row"], rows["complete"]
+        places["file"], places["at"] = len(self._features), np.arange(len(rows))
+        self._features.append(features)
+        return places
 
     def _find(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
-        return self._index[np.searchsorted(self._index["row"], rows)]
+        index = self._index
+        return index[np.searchsorted(index["row"], rows)]
+
+
+# Else every batch of a segment would read the rows of all batches before it.
+_segment = lru_cache(maxsize=KEPT_SEGMENTS)(_Segment)
+
+
+class _Unsaved:
+    """Features that a run has computed, on their way into a segment's files."""
+
+    def __init__(self, segment: _Segment) -> None:
+        self._segment = segment
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+
+    def add(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
+        self._parts.append((rows, features))
+        if sum(len(rows) for rows, _ in self._parts) >= SAVE_TILES:
+            self.save()
+
+    def save(self) -> None:
+        if self._parts:
+            rows, features = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+            self._parts.clear()
+            self._segment.write(rows, features)

@@ -1,8 +1,10 @@
+import multiprocessing
 import os
 import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,7 @@ def test_a_cache_that_a_crash_cut_off_is_computed_again(catalogue: Catalogue, ki
     assert cache_files(catalogue, kind)
     for path in cache_files(catalogue, kind):
         path.write_bytes(path.read_bytes()[:-3])
+    feature_cache._segment.cache_clear()  # as the next process begins
     again = MeanBrightness()
     np.testing.assert_array_equal(observation_features(catalogue, S2, observations, again), before)
     assert again.asked == len(observations)
@@ -198,6 +201,71 @@ def test_runs_side_by_side_leave_one_sound_cache(catalogue: Catalogue) -> None:
         observation_features(catalogue, S2, observations, again), found[0]
     )
     assert again.asked == 0
+
+
+ROWS, PIECE = 480, 8
+
+
+def cached_batch(task: tuple[Path, int, int]) -> NDArray[np.float32]:
+    """Encodes rows of a segment as a task does that knows nothing of others; returns features."""
+    root, start, seed = task
+    random = np.random.default_rng(seed)
+    segment = feature_cache._segment(root / "segment", 2)
+    rows = np.arange(start, start + 2 * PIECE)[::-1]
+    segment.refresh()
+    lacking = rows[~segment.holds(rows)]
+    for piece in np.split(lacking, random.integers(0, len(lacking) + 1, 2)):
+        if len(piece):
+            segment.write(piece, features_of(piece))
+    assert segment.holds(rows).all()
+    assert (segment.complete(rows) == (rows % 5 > 0)).all()
+    return segment.take(rows)[::-1]
+
+
+def features_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    features = np.stack([rows, -rows], axis=1).astype(np.float32)
+    features[rows % 5 == 0, 1] = np.nan
+    return features
+
+
+def spawned(processes: int) -> Executor:
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, spawned])
+def test_batches_that_overlap_get_what_was_computed_by_whatever_task(
+    pool: Callable[[int], Executor], tmp_path: Path
+) -> None:
+    starts = np.random.default_rng(0).permutation(np.arange(0, ROWS - PIECE, PIECE)).tolist()
+    tasks = [(tmp_path, start, start) for start in starts]
+    with pool(3) as executor:
+        found = list(executor.map(cached_batch, tasks))
+    for start, features in zip(starts, found, strict=True):
+        np.testing.assert_array_equal(features, features_of(np.arange(start, start + 2 * PIECE)))
+    folder, rows = tmp_path / "segment", np.arange(-5, ROWS + 5)
+    for segment in (feature_cache._segment(folder, 2), feature_cache._Segment(folder, 2)):
+        segment.refresh()
+        np.testing.assert_array_equal(segment.holds(rows), (rows >= 0) & (rows < ROWS))
+        np.testing.assert_array_equal(segment.take(rows[5:-5]), features_of(rows[5:-5]))
+
+
+def test_a_file_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for start in range(0, ROWS, PIECE):
+        feature_cache._Segment(tmp_path / "segment", 2).write(
+            np.arange(start, start + PIECE), features_of(np.arange(start, start + PIECE))
+        )
+    read = []
+    load = np.load
+
+    def counted(path: Path, **options: Any) -> Any:
+        read.append(path.name)
+        return load(path, **options)
+
+    monkeypatch.setattr(np, "load", counted)
+    for start in range(0, ROWS - PIECE, PIECE):
+        cached_batch((tmp_path, start, 0))
+    rows = [name for name in read if name.endswith(".rows.npy")]
+    assert len(rows) == len(set(rows)) == ROWS // PIECE
 
 
 @pytest.mark.usefixtures("small_steps")
