@@ -72,10 +72,12 @@ def remove(
         found: As ``garbage`` found it.
         removed: Called with each that is gone.
     """
+    found = list(found)
+    models = [Path(one.name).name for one in found if one.name.startswith(f"{MODELS}/")]
     for one in found:
         collection_id, _, item_id = one.name.partition("/")
         with catalogue.store.lock(), catalogue.removing(collection_id, item_id):
-            if one.published and _is_superseded(catalogue, collection_id, item_id):
+            if one.published and _is_superseded(catalogue, collection_id, item_id, models):
                 catalogue.withdraw(collection_id, item_id)
             elif (
                 one.published
@@ -122,12 +124,19 @@ def _superseded(catalogue: Catalogue, retention: _Retention) -> dict[str, str]:
     return found | {f"{MODELS}/{model_id}": "a model without codes" for model_id in models}
 
 
-def _is_superseded(catalogue: Catalogue, collection_id: str, item_id: str) -> bool:
-    """Whether an item that was found superseded still is: codes may have been gone back to."""
+def _is_superseded(
+    catalogue: Catalogue, collection_id: str, item_id: str, models: list[str]
+) -> bool:
+    """Whether an item that was found superseded, along with models, still is."""
+    unused = [model_id for model_id in _unused_models(catalogue) if model_id in models]
     if collection_id == MODELS:
-        return item_id in _unused_models(catalogue)
-    current = catalogue.item_ids(collection_id)
-    return not (collection_id.startswith("codes-") and item_id in current)
+        return item_id in unused
+    if collection_id.startswith("labels-"):
+        return collection_id.removeprefix("labels-") in unused
+    if collection_id.startswith("tiles-"):
+        return item_id in _unused_segments(catalogue, collection_id, unused)
+    # Codes may have been gone back to.
+    return item_id not in catalogue.item_ids(collection_id)
 
 
 def _superseded_versions(catalogue: Catalogue, collection_id: str) -> Iterable[list[str]]:

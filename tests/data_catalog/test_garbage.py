@@ -32,6 +32,14 @@ def collect(catalogue: Catalogue, **retention) -> list[str]:
     return sorted(one.name.rpartition("/")[2] for one in found)
 
 
+def publish_labels(catalogue: Catalogue, model_id: str) -> str:
+    item = pystac.Item(f"{model_id}-labels", None, None, datetime(2024, 6, 1, tzinfo=UTC), {})
+    catalogue.asset_folder(f"labels-{model_id}", item.id)
+    item.add_link(pystac.Link("derived_from", f"../../models/{model_id}/{model_id}.json"))
+    catalogue.publish(f"labels-{model_id}", item)
+    return item.id
+
+
 def age(catalogue: Catalogue, name: str) -> None:
     path = catalogue.root / name
     long_ago = time.time() - 2 * SETTLED_SECONDS
@@ -73,6 +81,27 @@ def test_a_version_that_is_gone_back_to_meanwhile_stays(catalogue: Catalogue) ->
     assert removed == [] and catalogue.item_ids(collection_id) == [first]
 
 
+def test_what_comes_into_use_meanwhile_stays(catalogue: Catalogue) -> None:
+    publish_segment(catalogue, "old", index(tiles(4), "2024-06-01", "S2A_1"))
+    publish_segment(catalogue, "new", index(tiles(4), "2024-06-02", "S2A_2"))
+    found = garbage(catalogue, 0)
+    assert [one.name for one in found] == [f"{SEGMENTS}/old"]
+    first, second, third = (make_model(seed=seed) for seed in (1, 2, 3))
+    publish_model(catalogue, first)
+    remove(catalogue, found)
+    assert catalogue.item_ids(SEGMENTS) == ["old", "new"]
+
+    publish_model(catalogue, second)
+    labels = publish_labels(catalogue, second.model_id)
+    publish_model(catalogue, third)
+    found = garbage(catalogue, 0)
+    assert [one.name.rpartition("/")[2] for one in found] == [labels, second.model_id]
+    codes_of_night(catalogue, second, 2, 4)
+    remove(catalogue, found)
+    assert catalogue.item_ids(f"labels-{second.model_id}") == [labels]
+    assert second.model_id in catalogue.model_ids()
+
+
 def test_what_is_in_use_stays(catalogue: Catalogue) -> None:
     publish_segment(catalogue, "trained-on", index(tiles(4), "2024-06-01", "S2A_1"))
     model = make_model()
@@ -100,15 +129,8 @@ def test_models_without_codes_go_with_what_only_they_need(catalogue: Catalogue) 
         publish_model(catalogue, model)
     codes_of_night(catalogue, coded, 2, 4)
     switch_model(catalogue, coded.model_id)
-    item = pystac.Item(
-        f"{unused.model_id}-labels", None, None, datetime(2024, 6, 1, tzinfo=UTC), {}
-    )
-    catalogue.asset_folder(f"labels-{unused.model_id}", item.id)
-    item.add_link(
-        pystac.Link("derived_from", f"../../models/{unused.model_id}/{unused.model_id}.json")
-    )
-    catalogue.publish(f"labels-{unused.model_id}", item)
-    assert collect(catalogue, keep=0) == sorted([unused.model_id, item.id])
+    labels = publish_labels(catalogue, unused.model_id)
+    assert collect(catalogue, keep=0) == sorted([unused.model_id, labels])
     assert catalogue.model_ids() == [coded.model_id, latest.model_id]
     assert f"labels-{unused.model_id}" not in catalogue.collections()
 
