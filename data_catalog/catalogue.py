@@ -206,15 +206,17 @@ class Catalogue(PublishedRecords):
         Raises:
             CatalogueError: It is not published, or current already.
         """
-        self.item(collection_id, item_id)
         with self.store.lock():
+            self.item(collection_id, item_id)
             item_ids = self.item_ids(collection_id)
             current = [one for one in item_ids if series_of(one) == series_of(item_id)]
             if current == [item_id] or not current:
                 raise CatalogueError(f"Item {item_id!r} of {collection_id!r} is current already.")
             self._deprecate(collection_id, current[0])
-            self._relist(collection_id, current[0], [item_id])
-            self._settle(collection_id, item_id)
+            try:
+                self._relist(collection_id, current[0], [item_id])
+            finally:
+                self._settle(collection_id, item_id)
         return current[0]
 
     def use_model(self, model_id: str, check: Callable[[], None]) -> None:
@@ -244,6 +246,8 @@ class Catalogue(PublishedRecords):
             assert record is not None
             for other in others:
                 check_not_removed(record, other)
+                # Where nothing can be locked, it may be gone since it was looked for.
+                self.item(collection_id, other)
             links = [link for link in record["links"] if link["rel"] != "item"]
             item_ids = [
                 new for one in listed(record) for new in (others if one == item_id else [one])

@@ -1,5 +1,6 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stac_schemas import assert_catalogue_valid
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
+from data_catalog.errors import CatalogueError
 from data_catalog.garbage import garbage, remove
 from data_catalog.model_switch import switch_model
 from data_catalog.models import publish_model
@@ -79,6 +81,23 @@ def test_a_version_that_is_gone_back_to_meanwhile_stays(catalogue: Catalogue) ->
     removed: list[object] = []
     remove(catalogue, found, removed.append)
     assert removed == [] and catalogue.item_ids(collection_id) == [first]
+
+
+def test_a_version_that_is_removed_meanwhile_is_not_gone_back_to(catalogue: Catalogue) -> None:
+    model = make_model()
+    publish_model(catalogue, model)
+    for night in (1, 2):
+        codes_of_night(catalogue, model, night)
+    collection_id = collection_of(model.model_id)
+    first, second = catalogue.versions(collection_id, catalogue.item_ids(collection_id)[0])
+    with ThreadPoolExecutor(1) as pool:
+        with catalogue.store.lock():
+            going_back = pool.submit(catalogue.roll_back, collection_id, first)
+            time.sleep(0.5)
+            catalogue.withdraw(collection_id, first)
+        with pytest.raises(CatalogueError, match="is not published"):
+            going_back.result()
+    assert [item.id for item in catalogue.items(collection_id)] == [second]
 
 
 def test_what_comes_into_use_meanwhile_stays(catalogue: Catalogue) -> None:

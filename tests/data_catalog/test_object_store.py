@@ -239,6 +239,28 @@ def test_a_damaged_or_missing_file_is_never_taken_for_what_was_published(bucket:
     assert "is missing" in {fault.problem for fault in verify(catalogue, item.id)}
 
 
+def test_a_version_that_another_machine_removes_meanwhile_is_not_gone_back_to(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (Catalogue.open_or_create(f"s3://{bucket}") for _ in range(2))
+    model = make_model()
+    for seed in range(2):
+        publish_code_tables(here, model, code_rows(index(tiles(3)), random_codes(3, seed=seed)))
+    collection = collection_of(model.model_id)
+    first, second = here.versions(collection, here.item_ids(collection)[0])
+    update = here.store.update_json
+
+    def update_late(*arguments) -> None:
+        remove(there, garbage(there, keep=0))
+        update(*arguments)
+
+    monkeypatch.setattr(here.store, "update_json", update_late)
+    with pytest.raises(CatalogueError, match="is not published"):
+        here.roll_back(collection, first)
+    [item] = there.items(collection)
+    assert item.id == second and "deprecated" not in item.properties
+
+
 @pytest.mark.parametrize(
     "address",
     [
