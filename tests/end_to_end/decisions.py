@@ -16,7 +16,7 @@ def _paused_run(answered: set[UUID]) -> FlowRun:
     """The flow run that waits for a decision, at another question than those answered."""
     wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
     with get_client(sync_client=True) as client:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             for run in client.read_flow_runs(flow_run_filter=wanted):
                 if run.state_id not in answered:
@@ -62,5 +62,5 @@ def decided(
         answered.add(waiting.state_id)
         meanwhile()
         answer(waiting, approve)
-    thread.join(100)
+    thread.join(200)
     return outcome[0]

@@ -8,6 +8,8 @@ import pytest
 import zarr
 from decisions import decided
 from playwright.sync_api import Page, expect
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
 
@@ -44,6 +46,15 @@ def parameters(catalogue: Catalogue, **given: Any) -> RehashFlowParameters:
     return RehashFlowParameters(catalog=str(catalogue.root), **(lenient | given))
 
 
+def runs_under_way(flow: str) -> list[FlowRun]:
+    running = {"state": {"type": {"any_": ["RUNNING"]}}}
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(
+            flow_filter=FlowFilter.model_validate({"name": {"any_": [flow]}}),
+            flow_run_filter=FlowRunFilter.model_validate(running),
+        )
+
+
 def published(catalogue: Catalogue) -> list[str]:
     return catalogue.item_ids(collection_of(make_model().model_id))
 
@@ -64,15 +75,25 @@ def test_a_person_is_asked(
     monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.2)
     asking = parameters(catalogue, on_failure="ask", **IMPOSSIBLE)
 
-    def nothing_is_published() -> None:
+    def meanwhile() -> None:
         assert published(catalogue) == []
+        # It keeps its turn while somebody decides: a paused run of a deployment gives it up.
+        assert len(runs_under_way("rehash")) == 1
 
-    outcome = decided(lambda: rehash(asking), [approve], nothing_is_published)
+    outcome = decided(lambda: rehash(asking), [approve], meanwhile)
     if approve:
         assert isinstance(outcome, list) and published(catalogue) == [outcome[0]["item"]]
     else:
         assert isinstance(outcome, QualityError) and "They were rejected" in str(outcome)
         assert published(catalogue) == []
+
+
+def test_nobody_decides(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.2)
+    monkeypatch.setattr(approval, "SECONDS_TO_DECIDE", 1)
+    with pytest.raises(QualityError, match=r"Nobody decided within a day\. Nothing was"):
+        rehash(parameters(catalogue, on_failure="ask", **IMPOSSIBLE))
+    assert published(catalogue) == []
 
 
 @pytest.mark.parametrize("approve", [True, False])
