@@ -130,10 +130,10 @@ def main() -> None:
             few = {"seed": 2, "zones": 1, "columns": 10, "rows": 10}
             ask = partial(load, address, folder=Path(temporary), connections=options.connections)
             ask(2, shape=shape | {"seed": 3})
-            results = {
-                "tiles drawn at random": ask(options.seconds, shape=shape),
-                "a hundred tiles": ask(options.seconds, shape=few),
-            }
+            results = {"tiles drawn at random": ask(options.seconds, shape=shape)}
+            # Once before: wrk counts a slow answer as often as others would have fitted into it.
+            ask(2, shape=few)
+            results["a hundred tiles"] = ask(options.seconds, shape=few)
         finally:
             server.terminate()
             server.wait(20)
