@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from data_catalog import stac
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.code_schema import collection_of as codes_of_model
 from data_catalog.code_tables import published_columns
+from data_catalog.leftovers import leftovers, why_left
 from data_catalog.observations import current_observations
 from data_catalog.orphans import is_in_use, orphans
 from data_catalog.segments import published_bands, segment_index
+from data_catalog.store import FolderStore
 
 
 @dataclass(frozen=True)
@@ -24,19 +27,20 @@ class Garbage:
         name: Its path in the catalogue.
         why: What makes it garbage.
         size: Bytes.
-        published: Whether it is an item; else nothing points to it.
+        kind: An item that is superseded, an orphan that nothing points to, or what is left in the
+            working folder on this machine, in which the name then is.
     """
 
     name: str
     why: str
     size: int
-    published: bool
+    kind: Literal["superseded", "orphan", "leftover"]
 
 
 def garbage(
     catalogue: Catalogue, keep: int | None = None, older_than_days: float | None = None
 ) -> list[Garbage]:
-    """What may be removed: orphans, and what is superseded, beyond a retention.
+    """What may be removed: orphans and leftovers, and what is superseded, beyond a retention.
 
     Superseded are versions of code tables that newer ones followed, segments none of whose
     observations is current, and models without codes. Never among them: anything current, the model
@@ -46,18 +50,22 @@ def garbage(
     Args:
         catalogue: The catalogue.
         keep: How many superseded ones stay, of each code table, of each sensor and of the models.
-        older_than_days: Only what was published longer ago. Without this and ``keep``: orphans
-            alone.
+        older_than_days: Only what was published longer ago. Without this and ``keep``: none
+            of what is superseded.
     """
-    left = [name for name in orphans(catalogue) if not is_in_use(catalogue, name)]
-    why = dict.fromkeys(left, "nothing points to it")
+    working, found = FolderStore(catalogue.root), []
+    for name, why in leftovers(catalogue).items():
+        found.append(Garbage(name, why, working.size(name), "leftover"))
+    for name in orphans(catalogue):
+        if not is_in_use(catalogue, name):
+            size = catalogue.store.size(name)
+            found.append(Garbage(name, "nothing points to it", size, "orphan"))
     if keep is not None or older_than_days is not None:
         before = datetime.now(UTC) - timedelta(days=older_than_days or 0.0)
-        why |= _superseded(catalogue, _Retention(catalogue, keep or 0, stac.timestamp(before)))
-    return [
-        Garbage(name, reason, catalogue.store.size(name), name not in left)
-        for name, reason in why.items()
-    ]
+        retention = _Retention(catalogue, keep or 0, stac.timestamp(before))
+        for name, why in _superseded(catalogue, retention).items():
+            found.append(Garbage(name, why, catalogue.store.size(name), "superseded"))
+    return found
 
 
 def remove(
@@ -75,18 +83,34 @@ def remove(
     found = list(found)
     models = [Path(one.name).name for one in found if one.name.startswith(f"{MODELS}/")]
     for one in found:
-        collection_id, _, item_id = one.name.partition("/")
-        with catalogue.store.lock(), catalogue.removing(collection_id, item_id):
-            if one.published and _is_superseded(catalogue, collection_id, item_id, models):
-                catalogue.withdraw(collection_id, item_id)
-            elif (
-                one.published
-                or one.name not in orphans(catalogue)
-                or is_in_use(catalogue, one.name)
-            ):
-                continue
-            catalogue.store.remove(one.name)
-        removed(one)
+        if one.kind == "leftover":
+            is_gone = _remove_leftover(catalogue, one.name)
+        else:
+            is_gone = _remove_stored(catalogue, one, models)
+        if is_gone:
+            removed(one)
+
+
+def _remove_leftover(catalogue: Catalogue, name: str) -> bool:
+    working = FolderStore(catalogue.root)
+    is_left = working.exists(name) and why_left(catalogue, name) is not None
+    if is_left:
+        working.remove(name)
+    return is_left
+
+
+def _remove_stored(catalogue: Catalogue, one: Garbage, models: list[str]) -> bool:
+    collection_id, _, item_id = one.name.partition("/")
+    with catalogue.store.lock(), catalogue.removing(collection_id, item_id):
+        if one.kind == "orphan":
+            if one.name not in orphans(catalogue) or is_in_use(catalogue, one.name):
+                return False
+        elif _is_superseded(catalogue, collection_id, item_id, models):
+            catalogue.withdraw(collection_id, item_id)
+        else:
+            return False
+        catalogue.store.remove(one.name)
+    return True
 
 
 @dataclass(frozen=True)

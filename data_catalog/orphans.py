@@ -8,12 +8,16 @@ from pathlib import Path
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.catalogue_records import pointer_name
-from data_catalog.planning import PLANS
+from data_catalog.planning import KEEP_DAYS, PLANS
+from data_catalog.store import FolderStore
 
 SETTLED_SECONDS = 24 * 3600
 """What was changed within this time may be a running publication's."""
 
-_KINDS = ("tiles-", "models", "labels-", "land-cover-", "codes-")
+KINDS = ("tiles-", "models", "labels-", "land-cover-", "codes-")
+"""What the names of collections begin with."""
+
+_DAY = 86400
 
 
 def orphans(catalogue: Catalogue) -> list[str]:
@@ -21,7 +25,7 @@ def orphans(catalogue: Catalogue) -> list[str]:
     published = catalogue.collections()
     found = [name for name in catalogue.store.names(".") if _is_staged(name)]
     for collection_id in catalogue.store.names("."):
-        if not collection_id.startswith(_KINDS):
+        if not collection_id.startswith(KINDS):
             continue
         for name in catalogue.store.names(collection_id):
             path = f"{collection_id}/{name}"
@@ -36,9 +40,15 @@ def orphans(catalogue: Catalogue) -> list[str]:
 
 def is_in_use(catalogue: Catalogue, name: str) -> bool:
     """Whether a run may be about to publish an orphan: a planned segment, or a recent change."""
-    if (catalogue.root / PLANS / name.rpartition("/")[2]).exists():
+    if is_planned(catalogue, name.rpartition("/")[2]):
         return True
     return catalogue.store.modified(name) > time.time() - SETTLED_SECONDS
+
+
+def is_planned(catalogue: Catalogue, segment_id: str) -> bool:
+    """Whether a run on this machine may come back to the saved plan of a segment."""
+    working, plan = FolderStore(catalogue.root), f"{PLANS}/{segment_id}"
+    return working.exists(plan) and working.modified(plan) > time.time() - KEEP_DAYS * _DAY
 
 
 def _strays(catalogue: Catalogue, collection_id: str, item_id: str) -> Iterator[str]:

@@ -33,6 +33,9 @@ from data_catalog.tile_cover import tiles_covering
 PLANS = ".plans"
 """Folder of the catalogue that holds plans until their segment is published."""
 
+KEEP_DAYS = 7
+"""What no run has come back to for this long is given up: nights go on from newer plans."""
+
 _UNREDACTED: dict[Path, dict[str, Any]] = {}
 
 

@@ -66,5 +66,11 @@ def run(catalogue: Catalogue, planned: IngestPlan) -> str:
     return publish_segment(catalogue, IngestPlan.load(folder))
 
 
+def leave_an_ingest_half_done(catalogue: Catalogue, source: TinySource) -> None:
+    add_granule(source, "first")
+    planned = plan(catalogue, source)
+    ingest_block(planned.save(catalogue), planned.block_ids[0])
+
+
 def index_of(catalogue: Catalogue, segment_id: str) -> gpd.GeoDataFrame:
     return gpd.read_parquet(catalogue.root / f"tiles-{S2}" / segment_id / "index.parquet")

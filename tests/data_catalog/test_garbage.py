@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pystac
 import pytest
+from ingesting import leave_an_ingest_half_done
 from published_world import SENSOR, index, make_model, publish_segment, random_codes, tiles
 from stac_schemas import assert_catalogue_valid
+from tiny_source import TinySource
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
@@ -16,7 +18,8 @@ from data_catalog.errors import CatalogueError
 from data_catalog.garbage import garbage, remove
 from data_catalog.model_switch import switch_model
 from data_catalog.models import publish_model
-from data_catalog.orphans import SETTLED_SECONDS, orphans
+from data_catalog.orphans import orphans
+from data_catalog.planning import KEEP_DAYS
 from data_catalog.query import open_codes
 
 SEGMENTS = f"tiles-{SENSOR}"
@@ -42,9 +45,9 @@ def publish_labels(catalogue: Catalogue, model_id: str) -> str:
     return item.id
 
 
-def age(catalogue: Catalogue, name: str) -> None:
+def age(catalogue: Catalogue, name: str, days: float = 2.0) -> None:
     path = catalogue.root / name
-    long_ago = time.time() - 2 * SETTLED_SECONDS
+    long_ago = time.time() - days * 86400
     for one in (path, *path.rglob("*")):
         os.utime(one, (long_ago, long_ago))
 
@@ -172,6 +175,28 @@ def test_orphans_go_once_no_run_can_be_about_to_publish_them(catalogue: Catalogu
     assert len(orphans(catalogue)) == 4
     assert collect(catalogue) == [".staged-1.parquet", "cut-off"]
     assert [name.rpartition("/")[2] for name in orphans(catalogue)] == ["planned", "recent"]
+
+
+def test_a_plan_that_no_run_came_back_to_goes_with_what_is_staged_for_it(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    leave_an_ingest_half_done(catalogue, source)
+    [segment_id] = catalogue.store.names(".plans")
+    left = [f".plans/{segment_id}", f"{SEGMENTS}/{segment_id}"]
+    for name in left:
+        age(catalogue, name)
+    assert collect(catalogue) == []
+    for name in left:
+        age(catalogue, name, days=KEEP_DAYS + 1)
+    found = garbage(catalogue)
+    assert [one.name for one in found] == left and all(one.size for one in found)
+    leave_an_ingest_half_done(catalogue, source)
+    remove(catalogue, found)
+    assert catalogue.store.names(".plans") == [segment_id]
+    for name in left:
+        age(catalogue, name, days=KEEP_DAYS + 1)
+    assert collect(catalogue) == [segment_id] * 2
+    assert catalogue.store.names(".plans") == catalogue.store.names(SEGMENTS) == []
 
 
 def test_an_orphan_that_is_published_meanwhile_stays(catalogue: Catalogue) -> None:

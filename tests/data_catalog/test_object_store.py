@@ -1,16 +1,18 @@
 """Catalogues in a bucket: everything that works in a folder, and publishers that race."""
 
 import multiprocessing
+import os
 import random
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import obstore
 import pandas as pd
 import pytest
-from ingesting import S2, add_granule, plan, run
+from ingesting import S2, add_granule, leave_an_ingest_half_done, plan, run
 from killed_publishing import PLACES, Reader, nights_of
 from object_server import SECRET, environment, read_only
 from obstore.store import S3Store
@@ -26,6 +28,7 @@ from data_catalog.errors import CatalogueError
 from data_catalog.garbage import garbage, remove
 from data_catalog.models import load_model, publish_model
 from data_catalog.observations import current_observations, read_tiles
+from data_catalog.planning import KEEP_DAYS
 from data_catalog.query import open_codes
 from data_catalog.rollback import roll_back
 from data_catalog.service.snapshots import open_snapshot
@@ -259,6 +262,20 @@ def test_a_version_that_another_machine_removes_meanwhile_is_not_gone_back_to(
         here.roll_back(collection, first)
     [item] = there.items(collection)
     assert item.id == second and "deprecated" not in item.properties
+
+
+def test_what_an_ingest_left_on_this_machine_goes(bucket: str, source: TinySource) -> None:
+    catalogue = Catalogue.create(f"s3://{bucket}")
+    leave_an_ingest_half_done(catalogue, source)
+    assert garbage(catalogue) == []
+    long_ago = time.time() - (KEEP_DAYS + 1) * 86400
+    for path in catalogue.root.rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+    found = garbage(catalogue)
+    [segment_id] = {one.name.rpartition("/")[2] for one in found}
+    assert [one.name for one in found] == [f".plans/{segment_id}", f"tiles-{S2}/{segment_id}"]
+    remove(catalogue, found)
+    assert not [path for path in catalogue.root.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
