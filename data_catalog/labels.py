@@ -94,6 +94,12 @@ def published_labels(
             "land-cover-<collection>."
         )
     catalogue.collection(collection_id)
+    if not catalogue.item_ids(collection_id):
+        raise LabelError(
+            f"Collection {collection_id!r} is empty: its publication was cut off, or `rshash "
+            "catalog gc` removed what was in it. Publish labels anew, land cover with `rshash "
+            "train --labels land-cover:<collection>`, or name others."
+        )
     wanted = set(tile_ids)
     if collection_id.startswith("labels-"):
         frame, classes = pseudo_labels(catalogue, collection_id)

@@ -1,8 +1,11 @@
+from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pystac
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,3 +225,16 @@ def test_labels_are_found_by_path_or_collection_or_refused(catalogue, tmp_path):
         published_labels(catalogue, "tiles-sentinel-2-l2a", IDS, 0.5)
     with pytest.raises(CatalogueError, match="'labels-none' is not in"):
         published_labels(catalogue, "labels-none", IDS, 0.5)
+
+
+@pytest.mark.parametrize("collection", ["labels-mrhash-64-0", "land-cover-esa-worldcover"])
+def test_a_collection_whose_publication_was_cut_off_is_refused(tmp_path, monkeypatch, collection):
+    catalogue = Catalogue.create(tmp_path / "catalogue")
+    catalogue.asset_folder(collection, "one")
+    with monkeypatch.context() as cut:
+        cut.setattr(catalogue, "_switch_pointer", Mock(side_effect=InterruptedError))
+        with pytest.raises(InterruptedError):
+            catalogue.publish(collection, pystac.Item("one", None, None, datetime.now(UTC), {}))
+    assert collection in catalogue.collections()
+    with pytest.raises(LabelError, match=f"'{collection}' is empty: .* Publish labels anew"):
+        load_labels(catalogue, collection, IDS, 0.5)
