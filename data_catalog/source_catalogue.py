@@ -209,9 +209,9 @@ def open_source(source: str) -> SourceCatalogue:
         address = str((path / "catalog.json" if path.is_dir() else path).resolve())
         if not Path(address).is_file():
             raise SourceError(
-                f"Source {source!r} is no STAC catalogue{nearest(source, NAMED_SOURCES)}: expected "
-                f"{', '.join(NAMED_SOURCES)}, the address of a STAC API, or the path or address of "
-                "a catalog.json."
+                f"Source {redacted(source)!r} is no STAC catalogue"
+                f"{nearest(source, NAMED_SOURCES)}: expected {', '.join(NAMED_SOURCES)}, the "
+                "address of a STAC API, or the path or address of a catalog.json."
             )
     try:
         root = pystac.Catalog.from_file(address, stac_io=_FileIO())

@@ -79,6 +79,13 @@ def test_a_source_that_is_none_is_refused(where: str) -> None:
     assert ("did you mean planetary-computer?" in str(refused.value)) == ("computre" in where)
 
 
+@pytest.mark.parametrize("scheme", ["https", "htps"])
+def test_a_source_that_is_none_is_told_without_its_password(scheme: str) -> None:
+    with pytest.raises(SourceError, match=f"'{scheme}://127.0.0.1:1/v1'") as refused:
+        open_source(f"{scheme}://joe:HIDDEN@127.0.0.1:1/v1?token=HIDDEN")
+    assert "HIDDEN" not in str(refused.value)
+
+
 def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path) -> None:
     for content in ("{", '{"type": "FeatureCollection"}', "[]"):
         (tmp_path / "catalog.json").write_text(content)
