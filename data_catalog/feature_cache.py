@@ -112,7 +112,7 @@ def joined_features(
     extractors: dict[str, Extractor],
     tile_size: int,
     tile_ids: Collection[str] | None = None,
-) -> tuple[list[str], dict[str, FeatureFile]]:
+) -> tuple[list[str], dict[str, FeatureFile], dict[str, list[str]]]:
     """Features of the same tiles from several sensors, joined on the tile ID, on disk.
 
     Args:
@@ -125,7 +125,7 @@ def joined_features(
         IDs of the tiles that have complete features of the primary sensor, sorted, and by sensor ID
         float32 ``(tiles, dimensions)``, a row of NaN where a tile lacks it. Of the other sensors,
         those that saw none of the tiles are left out. The files stay for a week after they were
-        last asked for.
+        last asked for. Last, IDs of the segments that hold these observations, by sensor ID.
     """
     found: list[tuple[str, _Cached]] = []
     for sensor, extractor in extractors.items():
@@ -138,13 +138,15 @@ def joined_features(
         wanted &= primary.tile_ids.isin(list(tile_ids))
     found_ids = primary.tile_ids[wanted]
     folder = catalogue.root / ".cache" / "joined"
-    joined = {}
+    joined, segments = {}, {}
     for sensor, cached in found:
         at = cached.tile_ids.get_indexer(found_ids)
-        if cached is primary or cached.complete()[at[at >= 0]].any():
+        seen = at[at >= 0]
+        if cached is primary or cached.complete()[seen].any():
             joined[sensor] = _join(folder, cached, at)
+            segments[sensor] = cached.observations["segment_id"].iloc[seen].unique().tolist()
     _remove_unused(folder)
-    return list(found_ids), joined
+    return list(found_ids), joined, segments
 
 
 def _cache_name(extractor: Extractor) -> str:

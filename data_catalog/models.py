@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pystac
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import MODELS, Catalogue
@@ -27,6 +28,7 @@ from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import read_geoparquet, write_geoparquet
 from data_catalog.grid import footprints, parse_tile_id
 from data_catalog.licences import Sources, attribution, merge_sources
+from data_catalog.segments import collection_of as segments_of
 from data_catalog.stac_items import labels_item
 from data_catalog.stac_model_items import model_item
 from rshash.model import Model
@@ -34,6 +36,9 @@ from rshash.mrhash import MrHashTraining
 
 if TYPE_CHECKING:
     from rshash.ahcl import AhclTraining
+
+Segments = Mapping[str, Collection[str]]
+"""IDs of segments by sensor ID."""
 
 LEARNED_FILE = "learned-codes.parquet"
 
@@ -43,6 +48,7 @@ def publish_training(
     model: Model,
     training: MrHashTraining | AhclTraining,
     observations: pd.DataFrame,
+    segments: Segments | None = None,
 ) -> str:
     """Publishes a model with all that its training gave, and returns its ID.
 
@@ -55,15 +61,22 @@ def publish_training(
         training: Gives pseudo-labels or learned codes, a row per observation.
         observations: What it was trained on, in its order: ``tile_id``, ``datetime``,
             ``source_scenes`` and ``clear_fraction``.
+        segments: As ``publish_model`` takes them.
     """
     if isinstance(training, MrHashTraining):
         tile_ids = observations["tile_id"].tolist()
-        publish_pseudo_labels(catalogue, model, tile_ids, training.probabilities)
-        return publish_model(catalogue, model)
-    return publish_model(catalogue, model, code_rows(observations, training.codes, LEARNED))
+        publish_pseudo_labels(catalogue, model, tile_ids, training.probabilities, segments)
+        return publish_model(catalogue, model, segments=segments)
+    learned = code_rows(observations, training.codes, LEARNED)
+    return publish_model(catalogue, model, learned, segments)
 
 
-def publish_model(catalogue: Catalogue, model: Model, learned: pd.DataFrame | None = None) -> str:
+def publish_model(
+    catalogue: Catalogue,
+    model: Model,
+    learned: pd.DataFrame | None = None,
+    segments: Segments | None = None,
+) -> str:
     """Publishes a model and returns its ID; one that is published already is left as it is.
 
     Args:
@@ -71,6 +84,7 @@ def publish_model(catalogue: Catalogue, model: Model, learned: pd.DataFrame | No
         model: The model.
         learned: Codes that were learned with it, as ``code_rows`` makes them, of the observations
             that they were learned from.
+        segments: Those that hold what it was trained on; without them all of its sensors'.
     """
     model_id = model.model_id
     if model_id in catalogue.item_ids(MODELS):
@@ -81,12 +95,9 @@ def publish_model(catalogue: Catalogue, model: Model, learned: pd.DataFrame | No
     if learned is not None:
         path, rows = folder / LEARNED_FILE, learned.assign(model_id=model_id)
         table = write_code_table(path, rows, model.bits, model.primary_sensor)
-    segments = [
-        f"../../{collection_id}/{item_id}/{item_id}.json"
-        for collection_id in (f"tiles-{sensor}" for sensor in _sensors(model))
-        for item_id in catalogue.item_ids(collection_id)
-    ]
-    item = model_item(model, _sources_of_tiles(catalogue, _sensors(model)), segments, path)
+    trained_on = _trained_on(catalogue, model, segments)
+    hrefs = [f"../../{one.collection_id}/{one.id}/{one.id}.json" for one in trained_on]
+    item = model_item(model, _sources(model, trained_on), hrefs, path)
 
     def verify(folder: Path) -> None:
         _verify(folder, model_id)
@@ -149,7 +160,11 @@ def load_model(catalogue: Catalogue, model_id: str | None = None) -> Model:
 
 
 def publish_pseudo_labels(
-    catalogue: Catalogue, model: Model, tile_ids: Sequence[str], probabilities: NDArray[np.float32]
+    catalogue: Catalogue,
+    model: Model,
+    tile_ids: Sequence[str],
+    probabilities: NDArray[np.float32],
+    segments: Segments | None = None,
 ) -> str:
     """Publishes the pseudo multi-labels that a model was trained on, with a picture of them.
 
@@ -158,6 +173,7 @@ def publish_pseudo_labels(
         model: The model; labels that it has already are left as they are.
         tile_ids: The tiles of the training set.
         probabilities: float32, ``(tiles, clusters)``.
+        segments: As ``publish_model`` takes them.
 
     Returns:
         The item's ID. Its asset ``overview`` is the picture.
@@ -166,7 +182,7 @@ def publish_pseudo_labels(
     collection_id, item_id = f"labels-{model_id}", f"{model_id}-labels"
     if item_id in catalogue.item_ids(collection_id):
         return item_id
-    sources = _sources_of_tiles(catalogue, _sensors(model))
+    sources = _sources(model, _trained_on(catalogue, model, segments))
     labels = pd.DataFrame({"tile_id": list(tile_ids), "probabilities": list(probabilities)})
     labels = labels.sort_values("tile_id", ignore_index=True)
     tiles = footprints([parse_tile_id(tile_id) for tile_id in labels["tile_id"]])
@@ -185,13 +201,18 @@ def _sensors(model: Model) -> tuple[str, ...]:
     return model.primary_sensor, *model.secondary_sensors
 
 
-def _sources_of_tiles(catalogue: Catalogue, sensors: Sequence[str]) -> Sources:
-    published = [
-        item.properties["rshash:sources"]
-        for sensor in sensors
-        for item in catalogue.items(f"tiles-{sensor}")
+def _trained_on(catalogue: Catalogue, model: Model, segments: Segments | None) -> list[pystac.Item]:
+    return [
+        item
+        for sensor in _sensors(model)
+        for item in catalogue.items(segments_of(sensor))
+        if segments is None or item.id in segments[sensor]
     ]
-    return merge_sources({sensor: [] for sensor in sensors}, *published)
+
+
+def _sources(model: Model, trained_on: Iterable[pystac.Item]) -> Sources:
+    published = [item.properties["rshash:sources"] for item in trained_on]
+    return merge_sources({sensor: [] for sensor in _sensors(model)}, *published)
 
 
 def _verify(folder: Path, model_id: str) -> None:

@@ -54,6 +54,7 @@ class TileTraining:
         settings: The method's settings.
         extractors: By sensor ID, the primary sensor first.
         features: Features of the tiles by sensor ID, the primary sensor first.
+        segments: IDs of the segments that hold what the features are of, by sensor ID.
         observations: What it learns from, in the features' order.
         labels: Labels in the same order, for AHCL.
         tile_size: Metres on a side.
@@ -64,6 +65,7 @@ class TileTraining:
     settings: MrHashSettings | AhclSettings
     extractors: dict[str, Extractor]
     features: dict[str, FeatureFile]
+    segments: dict[str, list[str]]
     observations: pd.DataFrame
     labels: TileLabels | None
     tile_size: int
@@ -125,7 +127,9 @@ class TileTraining:
             tile_size=self.tile_size,
         )
         model = with_reference(self.catalogue, model, self.observations)
-        model_id = publish_training(self.catalogue, model, training, self.observations)
+        model_id = publish_training(
+            self.catalogue, model, training, self.observations, self.segments
+        )
         shutil.rmtree(self.folder, ignore_errors=True)
         return model_id
 
@@ -182,7 +186,7 @@ def plan_training(
     bands = extractors[primary].bands
     observations = current_observations(catalogue, primary, tile_size, bands)
     wanted = None if labels is None else set(labels.tile_ids)
-    tile_ids, features = joined_features(catalogue, extractors, tile_size, wanted)
+    tile_ids, features, segments = joined_features(catalogue, extractors, tile_size, wanted)
     if labels is not None:
         if not tile_ids:
             raise LabelError(
@@ -196,7 +200,7 @@ def plan_training(
         check_labelled_tiles(len(tile_ids), labels, settings)
     chosen = observations.set_index("tile_id", drop=False).loc[tile_ids].reset_index(drop=True)
     return TileTraining(
-        catalogue, settings, extractors, features, chosen, labels, tile_size, from_pixels
+        catalogue, settings, extractors, features, segments, chosen, labels, tile_size, from_pixels
     )
 
 

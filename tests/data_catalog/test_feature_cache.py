@@ -298,7 +298,7 @@ def test_tiles_are_read_while_others_are_computed(
 
 
 def test_sensors_are_joined_on_the_tile_and_what_lacks_is_nan(catalogue: Catalogue) -> None:
-    tile_ids, features = joined_features(
+    tile_ids, features, _ = joined_features(
         catalogue, {S2: MeanBrightness(), LANDSAT: MeanBrightness()}, WORLD.tile_size
     )
     assert list(features) == [S2, LANDSAT]
@@ -319,7 +319,7 @@ def test_a_tile_without_features_of_the_primary_sensor_is_left_out(catalogue: Ca
             features[0] = np.nan
             return features
 
-    tile_ids, features = joined_features(catalogue, {S2: Blind()}, WORLD.tile_size)
+    tile_ids, features, _ = joined_features(catalogue, {S2: Blind()}, WORLD.tile_size)
     observations = current_observations(catalogue, S2)
     assert tile_ids == list(observations["tile_id"])[1:]
     whole = observation_features(catalogue, S2, observations, MeanBrightness())
@@ -329,9 +329,9 @@ def test_a_tile_without_features_of_the_primary_sensor_is_left_out(catalogue: Ca
 @pytest.mark.usefixtures("small_steps")
 def test_joined_features_are_reused_and_removed_after_a_week(catalogue: Catalogue) -> None:
     extractors = {S2: MeanBrightness(), LANDSAT: MeanBrightness()}
-    ids, first = joined_features(catalogue, extractors, WORLD.tile_size)
+    ids, first, _ = joined_features(catalogue, extractors, WORLD.tile_size)
     written = {sensor: rows.path.stat().st_ino for sensor, rows in first.items()}
-    same_ids, again = joined_features(catalogue, extractors, WORLD.tile_size)
+    same_ids, again, _ = joined_features(catalogue, extractors, WORLD.tile_size)
     assert same_ids == ids
     assert {sensor: rows.path.stat().st_ino for sensor, rows in again.items()} == written
     assert first[S2].path != first[LANDSAT].path
@@ -355,8 +355,10 @@ def test_a_second_sensor_that_saw_nothing_is_left_out(catalogue: Catalogue) -> N
 
     seeing, blind = MeanBrightness(), Blind()
     for extractors in ({S2: seeing, "sentinel-1-rtc": blind}, {S2: seeing, LANDSAT: blind}):
-        tile_ids, features = joined_features(catalogue, extractors, WORLD.tile_size)
+        tile_ids, features, _ = joined_features(catalogue, extractors, WORLD.tile_size)
         assert list(features) == [S2]
         assert len(features[S2]) == len(tile_ids) > 0
-    tile_ids, features = joined_features(catalogue, {S2: blind, LANDSAT: seeing}, WORLD.tile_size)
+    tile_ids, features, _ = joined_features(
+        catalogue, {S2: blind, LANDSAT: seeing}, WORLD.tile_size
+    )
     assert (tile_ids, features[S2].shape) == ([], (0, 2))
