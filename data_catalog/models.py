@@ -66,7 +66,7 @@ def publish_training(
     if isinstance(training, MrHashTraining):
         tile_ids = observations["tile_id"].tolist()
         publish_pseudo_labels(catalogue, model, tile_ids, training.probabilities, segments)
-        return publish_model(catalogue, model, segments=segments)
+        return publish_model(catalogue, model, None, segments)
     learned = code_rows(observations, training.codes, LEARNED)
     return publish_model(catalogue, model, learned, segments)
 
