@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pystac
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.code_schema import code_columns, code_table_schema, collection_of
 from data_catalog.code_tables import (
     LEARNED,
     codes_of,
-    collection_of,
-    published_table,
+    published_columns,
     stale_observations,
 )
 from data_catalog.current_view import current_view
@@ -51,7 +52,9 @@ def evaluate_codes(
         LabelError: None of the coded tiles has a label.
     """
     model = load_model(catalogue, model_id)
-    table, before = _published(catalogue, model.model_id)
+    check_coded(catalogue, model.model_id)
+    items = catalogue.items(collection_of(model.model_id))
+    table = _rows(catalogue, items, model.bits)
     view = current_view(catalogue, model.primary_sensor, model.tile_size, model.extractor.bands)
     stale = stale_observations(catalogue, model.model_id, view)["tile_id"]
     is_known = view.positions(pa.array(table.index, pa.string())) >= 0
@@ -70,7 +73,9 @@ def evaluate_codes(
     notes = _drawn_note(len(table))
     if len(table) > MOST_TILES:
         table = table.sample(MOST_TILES, random_state=0).sort_index()
-    observations = view.frame(view.positions(pa.array(table.index, pa.string())))
+    tile_ids = pa.array(table.index, pa.string())
+    before = _rows(catalogue, _versions_before(catalogue, items), model.bits, tile_ids)
+    observations = view.frame(view.positions(tile_ids))
     features = observation_features(catalogue, model.primary_sensor, observations, model.extractor)
     is_learned = (table["code_source"] == LEARNED).to_numpy()
     tiles = _coded_tiles(model, table, features, labels, with_learned=bool(is_learned.any()))
@@ -122,22 +127,26 @@ def _coded_tiles(
     return CodedTiles(codes, values, features, outputs, learned)
 
 
-def _published(catalogue: Catalogue, model_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A model's published rows by tile ID, and those of the versions before."""
-    check_coded(catalogue, model_id)
-    items = catalogue.items(collection_of(model_id))
-    older = [
-        catalogue.item(collection_of(model_id), Path(str(link.target)).stem)
+def _rows(
+    catalogue: Catalogue, items: list[pystac.Item], bits: int, tile_ids: pa.Array | None = None
+) -> pd.DataFrame:
+    """Codes and their sources in some tables, by tile ID: of some tiles, or of all."""
+    columns = ["tile_id", "code_source", *code_columns(bits)]
+    tables = [pa.schema(map(code_table_schema(bits).field, columns)).empty_table()]
+    for item in items:
+        table = published_columns(catalogue, item, columns)
+        tables.append(
+            table if tile_ids is None else table.filter(pc.is_in(table["tile_id"], tile_ids))
+        )
+    return pa.concat_tables(tables).to_pandas().set_index("tile_id").sort_index()
+
+
+def _versions_before(catalogue: Catalogue, items: list[pystac.Item]) -> list[pystac.Item]:
+    return [
+        catalogue.item(str(item.collection_id), Path(str(link.target)).stem)
         for item in items
         for link in item.get_links("predecessor-version")
     ]
-    return _rows(catalogue, items), _rows(catalogue, older)
-
-
-def _rows(catalogue: Catalogue, items: list[pystac.Item]) -> pd.DataFrame:
-    tables = [pd.DataFrame(published_table(catalogue, item)) for item in items]
-    frame = pd.concat(tables) if tables else pd.DataFrame({"tile_id": []})
-    return frame.set_index("tile_id").sort_index()
 
 
 def _with_flips(
