@@ -14,7 +14,7 @@ from data_catalog.code_schema import collection_of as codes_of_model
 from data_catalog.code_tables import published_columns
 from data_catalog.leftovers import leftovers, why_left
 from data_catalog.observations import current_observations
-from data_catalog.orphans import is_in_use, orphans
+from data_catalog.orphans import is_in_use, is_orphan, orphans
 from data_catalog.segments import published_bands, segment_index
 from data_catalog.store import FolderStore
 
@@ -103,7 +103,7 @@ def _remove_stored(catalogue: Catalogue, one: Garbage, models: list[str]) -> boo
     collection_id, _, item_id = one.name.partition("/")
     with catalogue.store.lock(), catalogue.removing(collection_id, item_id):
         if one.kind == "orphan":
-            if one.name not in orphans(catalogue) or is_in_use(catalogue, one.name):
+            if not is_orphan(catalogue, one.name) or is_in_use(catalogue, one.name):
                 return False
         elif _is_superseded(catalogue, collection_id, item_id, models):
             catalogue.withdraw(collection_id, item_id)

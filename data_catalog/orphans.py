@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_catalog.catalogue import Catalogue
@@ -34,8 +33,25 @@ def orphans(catalogue: Catalogue) -> list[str]:
             if not catalogue.is_published(collection_id, name):
                 found.append(path)
             else:
-                found += _strays(catalogue, collection_id, name)
+                known = _files_of(catalogue, collection_id, name)
+                files = catalogue.store.names(path)
+                found += [f"{path}/{file}" for file in files if file not in known]
     return found
+
+
+def is_orphan(catalogue: Catalogue, name: str) -> bool:
+    """Whether a file or folder still is one of those that ``orphans`` names."""
+    if not catalogue.store.exists(name):
+        return False
+    collection_id, *rest = name.split("/")
+    if not rest:
+        return _is_staged(name)
+    if name == pointer_name(collection_id):
+        return collection_id not in catalogue.collections()
+    is_published = catalogue.is_published(collection_id, rest[0])
+    if len(rest) == 1:
+        return not is_published
+    return is_published and rest[1] not in _files_of(catalogue, collection_id, rest[0])
 
 
 def is_in_use(catalogue: Catalogue, name: str) -> bool:
@@ -51,12 +67,10 @@ def is_planned(catalogue: Catalogue, segment_id: str) -> bool:
     return working.exists(plan) and working.modified(plan) > time.time() - KEEP_DAYS * _DAY
 
 
-def _strays(catalogue: Catalogue, collection_id: str, item_id: str) -> Iterator[str]:
+def _files_of(catalogue: Catalogue, collection_id: str, item_id: str) -> set[str]:
+    """Names in a published item's folder that its record leads to."""
     item = catalogue.item(collection_id, item_id)
-    known = {Path(asset.href).parts[0] for asset in item.assets.values()} | {f"{item_id}.json"}
-    for name in catalogue.store.names(f"{collection_id}/{item_id}"):
-        if name not in known:
-            yield f"{collection_id}/{item_id}/{name}"
+    return {Path(asset.href).parts[0] for asset in item.assets.values()} | {f"{item_id}.json"}
 
 
 def _is_staged(name: str) -> bool:

@@ -3,6 +3,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pystac
 import pytest
@@ -169,11 +170,14 @@ def test_orphans_go_once_no_run_can_be_about_to_publish_them(catalogue: Catalogu
     [item] = catalogue.items(collection_of(model.model_id))
     stray = Path(str(item.get_self_href())).parent / ".staged-1.parquet"
     stray.touch()
+    (catalogue.root / ".catalog.json.1.staged").touch()
+    stac.write_json(catalogue.root / "codes-cut-off" / "collection.json", {"links": []})
     for name in orphans(catalogue):
         if not name.endswith("recent"):
             age(catalogue, name)
-    assert len(orphans(catalogue)) == 4
-    assert collect(catalogue) == [".staged-1.parquet", "cut-off"]
+    assert len(orphans(catalogue)) == 6
+    goes = [".catalog.json.1.staged", ".staged-1.parquet", "collection.json", "cut-off"]
+    assert collect(catalogue) == goes
     assert [name.rpartition("/")[2] for name in orphans(catalogue)] == ["planned", "recent"]
 
 
@@ -210,6 +214,21 @@ def test_an_orphan_that_is_published_meanwhile_stays(catalogue: Catalogue) -> No
     catalogue.publish(SEGMENTS, item)
     remove(catalogue, found)
     assert catalogue.item_ids(SEGMENTS) == ["late"] and (folder / "data.txt").exists()
+
+
+def test_each_orphan_is_looked_at_by_itself(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{SEGMENTS}/cut-off-{number}" for number in range(3)]
+    for name in names:
+        catalogue.asset_folder(*name.split("/"))
+        age(catalogue, name)
+    found = garbage(catalogue)
+    lists = Mock(wraps=catalogue.store.names)
+    monkeypatch.setattr(catalogue.store, "names", lists)
+    remove(catalogue, found)
+    assert not lists.called
+    assert [one.name for one in found] == names and orphans(catalogue) == []
 
 
 @pytest.mark.parametrize(("days", "goes"), [(9, True), (11, False)])
