@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
+from data_catalog.grid import parse_tile_id
 from data_catalog.segments import INDEX_SCHEMA, collection_of, index_columns, published_bands
 
 _SCENES = "\n"
@@ -76,6 +78,18 @@ class CurrentView:
     def times(self) -> NDArray[np.int64]:
         """When the tiles were observed, microseconds of Unix time."""
         return self.table["datetime"].cast(pa.int64()).to_numpy()
+
+    @cached_property
+    def sizes(self) -> dict[int, range]:
+        """Where in the view the tiles of each size are, by metres on a side."""
+        found, start = {}, 0
+        while start < len(self):
+            size = parse_tile_id(self.tile_ids[start].as_py()).size
+            # The character after the "-" that ends the size.
+            end = bisect_left(self.tile_ids, f"UTM{size}.", key=lambda one: one.as_py())
+            found[size] = range(start, end)
+            start = end
+        return found
 
     def zone(self, name: str) -> tuple[int, pa.Array]:
         """The tiles of a zone such as ``UTM1920-32N``, and where in the view they begin."""

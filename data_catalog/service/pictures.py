@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
+from data_catalog.current_view import current_view
 from data_catalog.errors import QueryError
-from data_catalog.grid import parse_tile_id
-from data_catalog.observations import current_observations, read_tiles
+from data_catalog.observations import read_tiles
 from data_catalog.pictures import TRUE_COLOUR, Stretch, in_colour, tile_picture
 from data_catalog.sensors import get_sensor
 
@@ -34,9 +34,10 @@ class TilePictures:
         self._catalogue = catalogue
         self._sensor = sensor
         self._bands = get_sensor(sensor).picture_bands
-        columns = ["tile_id", "segment_id", "row"]
-        observations = current_observations(catalogue, sensor, bands=self._bands)[columns]
+        view = current_view(catalogue, sensor, bands=self._bands)
+        observations = view.frame()[["tile_id", "segment_id", "row"]]
         self._observations = observations.set_index("tile_id", drop=False)
+        self._of_one_size = max(view.sizes.values(), key=len, default=range(0))
 
     def __len__(self) -> int:
         """Number of tiles that have a picture."""
@@ -69,9 +70,8 @@ class TilePictures:
     @cached_property
     def stretch(self) -> Stretch:
         """How pixels become colour, one for all tiles."""
-        sizes = [parse_tile_id(one).size for one in self._observations.index]
-        same = np.flatnonzero(np.asarray(sizes) == max(set(sizes), key=sizes.count))
-        chosen = same[np.unique(np.linspace(0, len(same) - 1, STRETCH_TILES).astype(int))]
+        same = self._of_one_size
+        chosen = np.unique(np.linspace(same.start, same.stop - 1, STRETCH_TILES).astype(int))
         tile_ids = self._observations.index[chosen].tolist()
         return Stretch.of(self._pixels(tile_ids), self._bands == TRUE_COLOUR)
 

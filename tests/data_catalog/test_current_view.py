@@ -20,12 +20,13 @@ from data_catalog.code_tables import (
     write_code_table,
 )
 from data_catalog.current_view import current_view
-from data_catalog.grid import Zone
+from data_catalog.grid import Tile, Zone, parse_tile_id
 from data_catalog.observations import current_observations, passed_over
 from data_catalog.segments import published_bands, segment_index
 from rshash.model import Model
 
-TILES = [*tiles(12), *tiles(6, Zone(33, "S"))]
+NORTH, SOUTH = Zone(32, "N"), Zone(33, "S")
+TILES = [*tiles(12), *tiles(6, SOUTH)]
 NIGHTS = 12
 
 
@@ -76,6 +77,20 @@ def published(catalogue: Catalogue, model: Model) -> dict[str, pd.Series]:
         for item in catalogue.items(collection_of(model.model_id))
         for _, row in published_table(catalogue, item).iterrows()
     }
+
+
+def test_tiles_of_each_size_are_found(tmp_path: Path) -> None:
+    catalogue = Catalogue.create(tmp_path / "catalogue")
+    assert current_view(catalogue, SENSOR).sizes == {}
+    counts = {1920: 5, 960: 9, 19200: 2, 240: 1}
+    for size, count in counts.items():
+        some = [Tile(zone, 30 + i, 300, size) for zone in (NORTH, SOUTH) for i in range(count)]
+        publish_segment(catalogue, f"s{size}", index(some))
+    view = current_view(catalogue, SENSOR)
+    plain = [parse_tile_id(tile_id).size for tile_id in view.tile_ids.to_pylist()]
+    assert set(view.sizes) == set(counts)
+    for size, held in view.sizes.items():
+        assert list(held) == [at for at, one in enumerate(plain) if one == size]
 
 
 @pytest.mark.parametrize("seed", range(2))
