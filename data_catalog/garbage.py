@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pystac
+from numpy.typing import NDArray
+
 from data_catalog import stac
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.code_schema import collection_of as codes_of_model
 from data_catalog.code_tables import published_columns
+from data_catalog.current_view import current_view, joined, positions_in
 from data_catalog.leftovers import leftovers, why_left
-from data_catalog.observations import current_observations
 from data_catalog.orphans import is_in_use, is_orphan, orphans
-from data_catalog.segments import published_bands, segment_index
+from data_catalog.segments import INDEX_SCHEMA, index_columns, published_bands
 from data_catalog.store import FolderStore
+
+_OBSERVED = pa.schema([INDEX_SCHEMA.field("tile_id"), INDEX_SCHEMA.field("datetime")])
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,8 @@ def _superseded(catalogue: Catalogue, retention: _Retention) -> dict[str, str]:
                 for item_id in retention.beyond(collection_id, versions):
                     found[f"{collection_id}/{item_id}"] = "a newer version replaced it"
         elif collection_id.startswith("tiles-"):
-            unused = _unused_segments(catalogue, collection_id, models)
-            for item_id in retention.beyond(collection_id, unused):
+            replaced = _replaced_segments(catalogue, collection_id, models)
+            for item_id in retention.beyond(collection_id, _uncoded(catalogue, replaced)):
                 found[f"{collection_id}/{item_id}"] = "newer observations replaced all of it"
         elif collection_id.removeprefix("labels-") in models:
             for item_id in catalogue.item_ids(collection_id):
@@ -158,7 +166,8 @@ def _is_superseded(
     if collection_id.startswith("labels-"):
         return collection_id.removeprefix("labels-") in unused
     if collection_id.startswith("tiles-"):
-        return item_id in _unused_segments(catalogue, collection_id, unused)
+        replaced = _replaced_segments(catalogue, collection_id, unused)
+        return item_id in _uncoded(catalogue, [one for one in replaced if one.id == item_id])
     # Codes may have been gone back to.
     return item_id not in catalogue.item_ids(collection_id)
 
@@ -177,25 +186,47 @@ def _unused_models(catalogue: Catalogue) -> list[str]:
     ]
 
 
-def _unused_segments(
+def _replaced_segments(
     catalogue: Catalogue, collection_id: str, without_models: list[str]
-) -> list[str]:
-    """Segments that show something, but nothing that is current or that anything was made from."""
+) -> list[pystac.Item]:
+    """Segments that nothing current is in, and that no model that stays was trained on."""
     sensor = collection_id.removeprefix("tiles-")
     segments = catalogue.items(collection_id)
     used = _trained_on(catalogue, without_models)
     for bands in {frozenset(published_bands(segment)) for segment in segments}:
-        used |= set(current_observations(catalogue, sensor, bands=bands)["segment_id"])
-    coded = _coded(catalogue, sensor)
-    unused = []
-    for segment in segments:
-        if segment.id not in used:
-            rows = segment_index(catalogue, segment)
-            rows = rows[rows["state"] == "valid"]
-            observed = set(zip(rows["tile_id"], rows["datetime"], strict=True))
-            if observed and not observed & coded:
-                unused.append(segment.id)
-    return unused
+        view = current_view(catalogue, sensor, bands=bands)
+        used |= {view.segments[number] for number in pc.unique(view.table["segment"]).to_pylist()}
+    return [segment for segment in segments if segment.id not in used]
+
+
+def _uncoded(catalogue: Catalogue, segments: list[pystac.Item]) -> list[str]:
+    """Those of a sensor's segments that show something, but nothing that codes were made from."""
+    if not segments:
+        return []
+    shown = [_shown(catalogue, segment) for segment in segments]
+    observed = pa.concat_tables(shown)
+    tile_ids, times = joined(observed["tile_id"]), _times(observed)
+    is_coded = np.zeros(len(times), np.bool_)
+    for table in _code_tables(catalogue, str(segments[0].properties["rshash:sensor"])):
+        at = positions_in(joined(table["tile_id"]), tile_ids)
+        known = np.flatnonzero(at >= 0)
+        is_coded[known] |= _times(table)[at[known]] == times[known]
+    parts = np.split(is_coded, np.cumsum([len(rows) for rows in shown])[:-1])
+    return [
+        segment.id
+        for segment, coded in zip(segments, parts, strict=True)
+        if len(coded) and not coded.any()
+    ]
+
+
+def _shown(catalogue: Catalogue, segment: pystac.Item) -> pa.Table:
+    """Tile IDs and moments of a segment's valid observations."""
+    index = index_columns(catalogue, segment, [*_OBSERVED.names, "state"])
+    return index.filter(pc.equal(index["state"], "valid")).select(_OBSERVED.names).cast(_OBSERVED)
+
+
+def _times(table: pa.Table) -> NDArray[np.int64]:
+    return np.asarray(table["datetime"].cast(pa.int64()).to_numpy())
 
 
 def _trained_on(catalogue: Catalogue, without_models: list[str]) -> set[str]:
@@ -207,13 +238,9 @@ def _trained_on(catalogue: Catalogue, without_models: list[str]) -> set[str]:
     }
 
 
-def _coded(catalogue: Catalogue, sensor: str) -> set[tuple[str, datetime]]:
+def _code_tables(catalogue: Catalogue, sensor: str) -> Iterator[pa.Table]:
     """Tile IDs and moments of the observations that current codes were made from."""
-    return {
-        observed
-        for model_id in catalogue.model_ids()
-        for item in catalogue.items(codes_of_model(model_id))
-        if item.properties["rshash:sensor"] == sensor
-        for table in [published_columns(catalogue, item, ["tile_id", "datetime"]).to_pandas()]
-        for observed in zip(table["tile_id"], table["datetime"], strict=True)
-    }
+    for model_id in catalogue.model_ids():
+        for item in catalogue.items(codes_of_model(model_id)):
+            if item.properties["rshash:sensor"] == sensor:
+                yield published_columns(catalogue, item, _OBSERVED.names).cast(_OBSERVED)

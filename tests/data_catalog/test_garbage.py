@@ -14,7 +14,12 @@ from tiny_source import TinySource
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
-from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
+from data_catalog.code_tables import (
+    code_rows,
+    collection_of,
+    publish_code_tables,
+    published_columns,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.garbage import garbage, remove
 from data_catalog.model_switch import switch_model
@@ -229,6 +234,22 @@ def test_each_orphan_is_looked_at_by_itself(
     remove(catalogue, found)
     assert not lists.called
     assert [one.name for one in found] == names and orphans(catalogue) == []
+
+
+def test_codes_are_read_where_a_segment_is_replaced(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    publish_segment(catalogue, "first", index(tiles(4), "2024-06-01", "S2A_1"))
+    publish_model(catalogue, model)
+    codes_of_night(catalogue, model, 1, 4)
+    publish_segment(catalogue, "second", index(tiles(8)[4:], "2024-06-02", "S2A_2"))
+    reads = Mock(wraps=published_columns)
+    monkeypatch.setattr("data_catalog.garbage.published_columns", reads)
+    assert garbage(catalogue, 0) == [] and not reads.called
+    publish_segment(catalogue, "third", index(tiles(8), "2024-06-03", "S2A_3"))
+    assert [one.name for one in garbage(catalogue, 0)] == [f"{SEGMENTS}/second"]
+    assert reads.call_count == 1
 
 
 @pytest.mark.parametrize(("days", "goes"), [(9, True), (11, False)])
