@@ -52,7 +52,11 @@ def assert_its_page_says_how_it_ended(status: int) -> None:
     run = run_called("disturbed")
     assert run.state is not None and run.state.is_final()
     assert run.state.is_completed() == (status == 0)
-    assert "sentinel-2-l2a" in page_of(run)
+    page = page_of(run)
+    if status == 0:
+        assert "nightly: " in page and "tiles read" in page
+    else:
+        assert "failure: " in page or "ended without a word" in page
 
 
 def test_a_server_that_is_killed_and_started_again(

@@ -156,14 +156,16 @@ def test_it_survives_the_death_of_any_of_its_processes(tmp_path: Path) -> None:
         run = up.run("ingest", area=AREA, source=source)
         wait_for("the run", lambda: run in living_flow_runs(up.home))
         wait_for("its state", lambda: up.state(run)["type"] == "RUNNING")
-        for words in (("serve",), ("worker", "start")):
+        for words in (("serve",), ("worker", "start"), ("server", "start")):
             victim = wait_for(f"{words}", lambda words=words: up.child(*words))
             victim.kill()
             wait_for(
                 f"another {words}",
                 lambda words=words, victim=victim: (other := up.child(*words)) and other != victim,
             )
-        # The run goes on without the worker that started it.
+        # The run goes on without the worker that started it, and the server that it reports to.
+        health = f"http://127.0.0.1:{up.port}/api/health"
+        wait_for("the server", lambda: answer(health) == "200 true")
         assert up.state(run)["type"] == "RUNNING"
 
         up.end(signal.SIGKILL)
