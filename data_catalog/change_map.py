@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pystac
-import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.grid import footprints, parse_tile_id
+from data_catalog.grid import corners_of
 from data_catalog.pictures import FAINT, INK, PAPER, font
+from data_catalog.query_tables import squares_of
 
 WIDTH, MARGIN, HEADER, LEGEND = 960, 24, 70, 78
 TALLEST = 900
@@ -85,17 +85,18 @@ def draw_changes(changes: Changes, title: str) -> Image.Image:
         changes: At least one tile.
         title: Stands above the map.
     """
-    squares = footprints([parse_tile_id(tile_id) for tile_id in changes.tiles["tile_id"]])
-    rings = shapely.get_coordinates(squares).reshape(len(squares), -1, 2)[:, :-1]
-    view = _View.around(rings.reshape(-1, 2))
-    picture = Image.new("RGB", (WIDTH, HEADER + view.height + LEGEND), PAPER)
-    draw = ImageDraw.Draw(picture)
-    _draw_before(picture, view, changes.before)
+    corners = _corners(changes.tiles["tile_id"])
+    view = _View.around(corners.reshape(-1, 2))
+    squares = view.pixels(corners.reshape(-1, 2)).reshape(corners.shape)
     flips = changes.tiles["flipped_bits"].to_numpy()
     most = float(np.nanmax(flips, initial=1.0))
-    # What changed most is drawn last: nothing hides it.
-    for row in np.argsort(np.nan_to_num(flips, nan=-1.0)):
-        _square(draw, view.pixels(rings[row]), _colour(float(flips[row]), most))
+    canvas = np.full((HEADER + view.height + LEGEND, WIDTH, 3), PAPER, np.uint8)
+    canvas[_covered(view.boxes(changes.before), canvas.shape[:2])] = BEFORE
+    is_large = np.ptp(squares[..., 0], axis=1) > SMALLEST
+    _paint_dots(canvas, squares[~is_large].mean(axis=1), flips[~is_large], most)
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    _draw_squares(draw, squares[is_large], flips[is_large], most)
     edge = (MARGIN, HEADER, WIDTH - MARGIN, HEADER + view.height)
     _blank_outside(draw, picture.size, edge)
     draw.rectangle(edge, outline=FAINT)
@@ -146,42 +147,70 @@ class _View:
         x = MARGIN + east * self.scale[0]
         return np.stack([x, HEADER + (self.north - places[:, 1]) * self.scale[1]], axis=1)
 
-
-def _draw_before(picture: Image.Image, view: _View, boxes: NDArray[np.float64]) -> None:
-    """Paints all tiles grey, by their boxes: there may be millions, most of them outside."""
-    corners = (view.pixels(boxes[:, [0, 3]]), view.pixels(boxes[:, [2, 1]]))
-    (left, top), (right, bottom) = (corner.T for corner in corners)
-    bottom_edge = picture.height - LEGEND
-    inside = (right > MARGIN) & (left < WIDTH - MARGIN) & (bottom > HEADER) & (top < bottom_edge)
-    rows = np.flatnonzero(inside & (right > left))
-    if len(rows) and np.median(right[rows] - left[rows]) < 1.5:
-        canvas = np.asarray(picture).copy()
-        x = np.clip((left[rows] + right[rows]) / 2, 0, WIDTH - 1).astype(int)
-        y = np.clip((top[rows] + bottom[rows]) / 2, 0, picture.height - 1).astype(int)
-        canvas[y, x] = BEFORE
-        picture.paste(Image.fromarray(canvas))
-        return
-    draw = ImageDraw.Draw(picture)
-    for row in rows:
-        draw.rectangle((left[row], top[row], right[row] - 1, bottom[row] - 1), fill=BEFORE)
+    def boxes(self, degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Left, top, right and bottom in the picture of west, south, east and north."""
+        return np.hstack([self.pixels(degrees[:, [0, 3]]), self.pixels(degrees[:, [2, 1]])])
 
 
-def _square(draw: ImageDraw.ImageDraw, ring: NDArray[np.float64], colour: Any) -> None:
-    if np.ptp(ring[:, 0]) > SMALLEST:
-        draw.polygon([tuple(corner) for corner in ring], fill=colour, outline=PAPER)
-    else:
-        x, y = ring.mean(axis=0)
-        draw.rectangle((x - 1, y - 1, x - 2 + SMALLEST, y - 2 + SMALLEST), fill=colour)
+def _corners(tile_ids: pd.Series[str]) -> NDArray[np.float64]:
+    """Corners of tiles ``(n, 4, 2)``: longitude and latitude, degrees."""
+    corners = np.empty((len(tile_ids), 4, 2))
+    for one in squares_of(pa.array(tile_ids, pa.string())):
+        corners[one.places] = corners_of(one.zone, one.columns, one.rows, one.size)
+    return corners
 
 
-def _colour(flipped: float, most: float) -> tuple[int, int, int]:
-    if np.isnan(flipped):
-        return NEW
-    if flipped == 0:
-        return SAME
-    place = (len(FLIPPED) - 1) * (flipped - 1) / max(1.0, most - 1)
-    red, green, blue = (np.interp(place, range(4), FLIPPED[:, band]) for band in range(3))
-    return int(red), int(green), int(blue)
+def _covered(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which pixels boxes cover: there may be millions, most of them outside."""
+    height, width = shape
+    edges = np.floor(boxes[boxes[:, 2] > boxes[:, 0]]).astype(int)
+    # At least a pixel each; boxes that touch leave no gap.
+    edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2] + 1)
+    left, top, right, bottom = edges.clip(0, [width, height, width, height]).T
+    # How many more boxes cover a pixel than the one to its left, than in the row above.
+    steps = np.zeros((height + 1, width + 1), np.int64)
+    for y, x, step in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
+        np.add.at(steps.reshape(-1), y * (width + 1) + x, step)
+    return steps.cumsum(0).cumsum(1)[:-1, :-1] > 0
+
+
+def _paint_dots(
+    canvas: NDArray[np.uint8], middles: NDArray[np.float64], flips: NDArray[np.float64], most: float
+) -> None:
+    """Paints tiles that are too small to be seen larger than they are."""
+    height, width, _ = canvas.shape
+    x, y = middles.astype(int).T
+    # Of what changed most every pixel is seen, and what appeared is below everything else.
+    painted = np.full(height * width, -np.inf)
+    for down, right in np.ndindex(SMALLEST, SMALLEST):
+        places = (y + down - SMALLEST // 2) * width + x + right - SMALLEST // 2
+        np.maximum.at(painted, places, np.nan_to_num(flips, nan=-1.0))
+    seen = np.flatnonzero(painted > -np.inf)
+    found = painted[seen]
+    canvas.reshape(-1, 3)[seen] = _colours(np.where(found < 0, np.nan, found), most)
+
+
+def _draw_squares(
+    draw: ImageDraw.ImageDraw,
+    squares: NDArray[np.float64],
+    flips: NDArray[np.float64],
+    most: float,
+) -> None:
+    # What changed most is drawn last: nothing hides it.
+    order = np.argsort(np.nan_to_num(flips, nan=-1.0))
+    corners, colours = squares[order].reshape(-1, 8).tolist(), _colours(flips[order], most).tolist()
+    for square, colour in zip(corners, colours, strict=True):
+        draw.polygon(square, fill=tuple(colour), outline=PAPER)
+
+
+def _colours(flips: NDArray[np.float64], most: float) -> NDArray[np.uint8]:
+    """Colours ``(n, 3)`` of numbers of flipped bits, NaN for tiles that appeared."""
+    places = (len(FLIPPED) - 1) * (flips - 1) / max(1.0, most - 1)
+    bands = [np.interp(places, range(len(FLIPPED)), band) for band in FLIPPED.T]
+    colours = np.stack(bands, axis=1)
+    colours[flips == 0] = SAME
+    colours[np.isnan(flips)] = NEW
+    return colours.astype(np.uint8)
 
 
 def _blank_outside(draw: ImageDraw.ImageDraw, size: tuple[int, int], edge: tuple[int, ...]) -> None:
@@ -220,9 +249,8 @@ def _draw_legend(
     text = f"{flipped:,} with a new code: 1"
     draw.text((MARGIN, y + 29), text, INK, font(15))
     x = MARGIN + 10 + int(draw.textlength(text, font(15)))
-    for step in range(120):
-        colour = _colour(1 + step / 119 * max(0, most - 1), most)
-        draw.line((x + step, y + 30, x + step, y + 46), fill=colour)
+    for step, colour in enumerate(_colours(np.linspace(1, max(1, most), 120), most).tolist()):
+        draw.line((x + step, y + 30, x + step, y + 46), fill=tuple(colour))
     draw.text((x + 130, y + 29), f"{most} of {bits} bits flipped", INK, font(15))
 
 

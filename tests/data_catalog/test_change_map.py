@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from PIL import Image
+from PIL import Image, ImageDraw
 from published_world import SENSOR, index, make_model, publish_segment, random_codes, tiles
 
+from data_catalog import change_map
 from data_catalog.catalogue import Catalogue
 from data_catalog.change_map import (
     BEFORE,
@@ -23,6 +24,7 @@ from data_catalog.change_map import (
 from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
 from data_catalog.grid import Tile, Zone, footprints
 from data_catalog.models import publish_model
+from data_catalog.pictures import PAPER
 
 LEAST, MOST = (tuple(int(v) for v in FLIPPED[i]) for i in (0, -1))
 
@@ -59,6 +61,45 @@ def test_a_changed_tile_in_a_wide_area_is_seen() -> None:
     far = [tiles(1)[0], Tile(Zone(33, "N"), 400, 2000, 1920)]
     picture = draw_changes(changes_of(far, [np.nan, np.nan], tiles(64)), "Changes")
     assert 4 <= len(columns_of(picture, NEW)) <= 8
+
+
+def test_small_tiles_are_painted_as_if_drawn_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    middles = random.uniform(4, 60, (900, 2))
+    flips = random.choice([np.nan, *range(12)], 900)
+    painted = np.full((64, 66, 3), PAPER, np.uint8)
+    change_map._paint_dots(painted, middles, flips, 11)
+    picture = Image.new("RGB", (66, 64), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for row in np.argsort(np.nan_to_num(flips, nan=-1)):
+        x, y = middles[row].astype(int).tolist()
+        colour = tuple(change_map._colours(flips[row : row + 1], 11)[0].tolist())
+        draw.rectangle((x - 1, y - 1, x + 1, y + 1), fill=colour)
+    np.testing.assert_array_equal(painted, np.asarray(picture))
+
+
+def test_boxes_cover_what_they_cover_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    places = random.uniform(-20, 80, (300, 2))
+    boxes = np.hstack([places, places + random.exponential(3, (300, 2))])
+    boxes[::50, [0, 2]] = boxes[::50, [2, 0]]  # over the antimeridian
+    expected = np.zeros((50, 60), bool)
+    for left, top, right, bottom in np.floor(boxes[boxes[:, 2] > boxes[:, 0]]).astype(int):
+        rows, columns = range(top, max(bottom, top + 1)), range(left, max(right, left + 1))
+        inside = np.ix_(
+            [row for row in rows if 0 <= row < 50],
+            [column for column in columns if 0 <= column < 60],
+        )
+        expected[inside] = True
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_array_equal(change_map._covered(boxes, expected.shape), expected)
+
+
+def test_corners_are_those_of_the_tiles_in_their_order() -> None:
+    some = [*tiles(9)[::-1], Tile(Zone(1, "S"), 98, 950, 960), *tiles(3, Zone(60, "N"))]
+    found = change_map._corners(pd.Series([tile.id for tile in some], dtype="str"))
+    rings = [shapely.get_coordinates(tile.footprint)[:-1] for tile in some]
+    np.testing.assert_array_equal(found, rings)
 
 
 @pytest.fixture
