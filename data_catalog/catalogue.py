@@ -163,7 +163,8 @@ class Catalogue(PublishedRecords):
         if verify is not None:
             verify(self.root / folder)
         with stac.writing(self.root / folder):
-            subfolder = self.store.keep(folder)
+            names = [asset.href for asset in item.assets.values()]
+            subfolder = self.store.keep(folder, names)
         with self.store.lock():
             for attempt in range(CLAIM_ATTEMPTS):
                 try:

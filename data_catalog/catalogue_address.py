@@ -9,6 +9,9 @@ from pathlib import Path
 
 from data_catalog.errors import CatalogueError
 
+CACHED_ASSETS, CACHED_FEATURES = ".cache/assets", ".cache/features"
+"""Of the working folder: copies of a bucket's published files, and features of segments' tiles."""
+
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[\w.=+ -]+)*)/?")
 
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
+from data_catalog.catalogue_address import CACHED_FEATURES
 from data_catalog.observations import current_observations, read_tiles
 from rshash.features import Extractor
 from rshash.streaming import FeatureFile
@@ -226,7 +227,7 @@ class _Cached:
         self.extractor = extractor
         self.rows = observations["row"].to_numpy(np.int64)
         self.tile_ids = pd.Index(observations["tile_id"])
-        folder = catalogue.root / ".cache" / "features" / _cache_name(extractor)
+        folder = catalogue.root / CACHED_FEATURES / _cache_name(extractor)
         self._numbers, names = pd.factorize(observations["segment_id"], sort=True)
         self._segments = [_segment(folder / str(name), extractor.dimensions) for name in names]
         for segment in self._segments:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,15 @@ from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.code_schema import collection_of as codes_of_model
 from data_catalog.code_tables import published_columns
 from data_catalog.current_view import current_view, joined, positions_in
-from data_catalog.leftovers import leftovers, why_left
+from data_catalog.leftovers import given_up, is_left, stale_caches
 from data_catalog.orphans import is_in_use, is_orphan, orphans
 from data_catalog.segments import INDEX_SCHEMA, index_columns, published_bands
 from data_catalog.store import FolderStore
+
+if TYPE_CHECKING:
+    from data_catalog.object_store import BucketStore
+
+Kind = Literal["superseded", "orphan", "leftover"]
 
 _OBSERVED = pa.schema([INDEX_SCHEMA.field("tile_id"), INDEX_SCHEMA.field("datetime")])
 
@@ -42,7 +47,7 @@ class Garbage:
     name: str
     why: str
     size: int
-    kind: Literal["superseded", "orphan", "leftover"]
+    kind: Kind
 
 
 def garbage(
@@ -61,19 +66,25 @@ def garbage(
         older_than_days: Only what was published longer ago. Without this and ``keep``: none
             of what is superseded.
     """
-    working, found = FolderStore(catalogue.root), []
-    for name, why in leftovers(catalogue).items():
-        found.append(Garbage(name, why, working.size(name), "leftover"))
-    for name in orphans(catalogue):
-        if not is_in_use(catalogue, name):
-            size = catalogue.store.size(name)
-            found.append(Garbage(name, "nothing points to it", size, "orphan"))
+    left = [name for name in orphans(catalogue) if not is_in_use(catalogue, name)]
+    superseded: dict[str, str] = {}
     if keep is not None or older_than_days is not None:
         before = datetime.now(UTC) - timedelta(days=older_than_days or 0.0)
         retention = _Retention(catalogue, keep or 0, stac.timestamp(before))
-        for name, why in _superseded(catalogue, retention).items():
-            found.append(Garbage(name, why, catalogue.store.size(name), "superseded"))
-    return found
+        superseded = _superseded(catalogue, retention)
+    working = FolderStore(catalogue.root)
+    return [
+        *_described(working, given_up(catalogue), "leftover"),
+        *_described(catalogue.store, dict.fromkeys(left, "nothing points to it"), "orphan"),
+        *_described(catalogue.store, superseded, "superseded"),
+        *_described(working, stale_caches(catalogue, superseded), "leftover"),
+    ]
+
+
+def _described(
+    store: FolderStore | BucketStore, found: dict[str, str], kind: Kind
+) -> Iterator[Garbage]:
+    return (Garbage(name, why, store.size(name), kind) for name, why in found.items())
 
 
 def remove(
@@ -101,10 +112,10 @@ def remove(
 
 def _remove_leftover(catalogue: Catalogue, name: str) -> bool:
     working = FolderStore(catalogue.root)
-    is_left = working.exists(name) and why_left(catalogue, name) is not None
-    if is_left:
-        working.remove(name)
-    return is_left
+    if not working.exists(name) or not is_left(catalogue, name):
+        return False
+    working.remove(name)
+    return True
 
 
 def _remove_stored(catalogue: Catalogue, one: Garbage, models: list[str]) -> bool:

@@ -8,7 +8,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -30,7 +30,12 @@ from obstore.store import S3Store
 
 from data_catalog import stac
 from data_catalog.asset_files import files_in
-from data_catalog.catalogue_address import bucket_and_prefix, endpoint, working_folder
+from data_catalog.catalogue_address import (
+    CACHED_ASSETS,
+    bucket_and_prefix,
+    endpoint,
+    working_folder,
+)
 from data_catalog.errors import CatalogueError
 from data_catalog.leases import LEASE
 from data_catalog.redaction import redacted
@@ -41,7 +46,6 @@ TRANSFERS = 8
 ATTEMPTS = 50
 """How often a record that others change all the time is tried to be changed."""
 
-_COPIES = ".cache/assets"
 _RETRIES: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -165,13 +169,20 @@ class BucketStore:
         paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
-    def keep(self, folder: str) -> str:
-        """Uploads a folder of staged files to a new place, which is named by chance.
+    def keep(self, folder: str, names: Iterable[str]) -> str:
+        """Uploads what is staged in a folder to a new place, which is named by chance.
+
+        Args:
+            folder: The folder.
+            names: The files and folders in it that count: what a run that was cut off has left
+                beside them is not uploaded.
 
         Returns:
             The folder within ``folder`` that they lie in there.
         """
         staged, subfolder = self.folder / folder, uuid4().hex[:16]
+        paths = [staged / name for name in names]
+        files = [file for path in paths for file in (files_in(path) if path.is_dir() else [path])]
 
         def upload(path: Path) -> None:
             name = path.relative_to(staged).as_posix()
@@ -179,12 +190,12 @@ class BucketStore:
                 obstore.put(self._store, f"{folder}/{subfolder}/{name}", path)
 
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            list(pool.map(upload, files_in(staged)))
+            list(pool.map(upload, files))
         return subfolder
 
     def published(self, folder: str, subfolder: str) -> None:
         """Takes what was staged, and is published now, for a copy of what is published."""
-        copy = self.folder / _COPIES / folder / subfolder
+        copy = self.folder / CACHED_ASSETS / folder / subfolder
         copy.parent.mkdir(parents=True, exist_ok=True)
         (self.folder / folder).rename(copy)
 
@@ -194,7 +205,7 @@ class BucketStore:
         Raises:
             CatalogueError: It is missing or damaged, or the disk is full.
         """
-        path = self.folder / _COPIES / name
+        path = self.folder / CACHED_ASSETS / name
         if not path.exists():
             part = path.with_name(f".{path.name}.{uuid4().hex}.part")
             with stac.writing(path):
@@ -219,7 +230,7 @@ class BucketStore:
             CatalogueError: There is no such item.
         """
         place = f"{folder}/{self._subfolder(folder)}/{name}"
-        path = self.folder / _COPIES / place
+        path = self.folder / CACHED_ASSETS / place
         if path.exists():
             return path
         return zarr.storage.ObjectStore(self._connected(place), read_only=True)

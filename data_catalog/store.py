@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -96,8 +96,12 @@ class FolderStore:
         path = self.folder / folder
         return sorted(found.name for found in path.iterdir()) if path.is_dir() else []
 
-    def keep(self, folder: str) -> str:
-        """Makes a folder of staged files durable.
+    def keep(self, folder: str, names: Iterable[str]) -> str:
+        """Makes what is staged in a folder durable.
+
+        Args:
+            folder: The folder.
+            names: The files and folders in it that count.
 
         Returns:
             The folder within ``folder`` that they lie in: none.

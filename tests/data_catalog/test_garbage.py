@@ -21,9 +21,11 @@ from data_catalog.code_tables import (
     published_columns,
 )
 from data_catalog.errors import CatalogueError
+from data_catalog.feature_cache import compute_features
 from data_catalog.garbage import garbage, remove
 from data_catalog.model_switch import switch_model
 from data_catalog.models import publish_model
+from data_catalog.observations import current_observations
 from data_catalog.orphans import orphans
 from data_catalog.planning import KEEP_DAYS
 from data_catalog.query import open_codes
@@ -250,6 +252,22 @@ def test_codes_are_read_where_a_segment_is_replaced(
     publish_segment(catalogue, "third", index(tiles(8), "2024-06-03", "S2A_3"))
     assert [one.name for one in garbage(catalogue, 0)] == [f"{SEGMENTS}/second"]
     assert reads.call_count == 1
+
+
+def test_features_of_a_segment_go_with_it(catalogue: Catalogue) -> None:
+    extractor, cache = make_model().extractor, catalogue.root / ".cache" / "features"
+    for number, segment_id in enumerate(("old", "new"), 1):
+        publish_segment(catalogue, segment_id, index(tiles(2), f"2024-06-0{number}"))
+        compute_features(catalogue, SENSOR, current_observations(catalogue, SENSOR), extractor)
+    found = garbage(catalogue, keep=0)
+    cached = [f".cache/features/{extractor.id}/{segment_id}" for segment_id in ("old", "new")]
+    assert [one.name for one in found] == [f"{SEGMENTS}/old", cached[0]]
+    assert garbage(catalogue) == []
+    remove(catalogue, found[:1])
+    found = garbage(catalogue)
+    assert [one.name for one in found] == cached[:1] and found[0].size
+    remove(catalogue, found)
+    assert [path.name for path in cache.glob("*/*")] == ["new"]
 
 
 @pytest.mark.parametrize(("days", "goes"), [(9, True), (11, False)])

@@ -6,11 +6,13 @@ import random
 import shutil
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import obstore
 import pandas as pd
+import pystac
 import pytest
 from ingesting import S2, add_granule, leave_an_ingest_half_done, plan, run
 from killed_publishing import PLACES, Reader, nights_of
@@ -101,8 +103,14 @@ def test_published_here_and_read_on_another_machine(
     assert roll_back(there, first) == [{"item": first, "in_place_of": third}]
     assert here.item_ids(collection) == [first] and verify(here) == []
     found = garbage(there, keep=0)
-    assert [one.name for one in found] == [f"{collection}/{second}", f"{collection}/{third}"]
+    old = [f"{collection}/{second}", f"{collection}/{third}"]
+    assert [one.name for one in found] == [*old, f".cache/assets/{old[1]}"]
     remove(there, found)
+    copies = garbage(here)
+    assert [one.name for one in copies] == [f".cache/assets/{name}" for name in old]
+    remove(here, copies)
+    assert garbage(here) == garbage(there) == []
+    assert [path.name for path in here.root.glob(f".cache/assets/{collection}/*")] == [first]
     assert there.versions(collection, first) == [first] and verify(there) == []
     kept = objects(there)
     assert not [name for name in kept if second in name or third in name]
@@ -195,7 +203,7 @@ def test_publishing_to_a_bucket_that_is_killed_leaves_whole_versions_only(
 
     staged = catalogue.asset_folder("codes-cut-off", "cut-off-v1") / "codes.parquet"
     staged.write_bytes(b"codes")
-    catalogue.store.keep("codes-cut-off/cut-off-v1")
+    catalogue.store.keep("codes-cut-off/cut-off-v1", ["codes.parquet"])
     left = orphans.orphans(catalogue)
     assert "codes-cut-off/cut-off-v1" in left
     assert [one.name for one in garbage(catalogue)] == []
@@ -223,6 +231,20 @@ def test_a_bucket_that_may_only_be_read_is_read(
         with pytest.raises(CatalogueError, match=r"these credentials \(AccessDenied\)"):
             publish_code_tables(reader, model, rows)
     assert objects(catalogue) == before
+
+
+def test_what_no_asset_names_is_not_uploaded(bucket: str) -> None:
+    catalogue = Catalogue.create(f"s3://{bucket}")
+    folder = catalogue.asset_folder("labels-one", "one")
+    for name in ("data.txt", "chunks/0", "cut-off.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    item = pystac.Item("one", None, None, datetime.now(UTC), {})
+    for name in ("data.txt", "chunks"):
+        item.add_asset(name, pystac.Asset(f"./{name}"))
+    catalogue.publish("labels-one", item)
+    uploaded = {Path(name).name for name in objects(catalogue) if "/one/" in name}
+    assert uploaded == {"one.json", "data.txt", "0", "checksums.sha256"}
 
 
 def test_a_damaged_or_missing_file_is_never_taken_for_what_was_published(bucket: str) -> None:
