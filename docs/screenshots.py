@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import shapely
 from PIL import Image
@@ -38,6 +40,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.set_default_timeout(SLOW)
             take_pictures(page, f"{address}/v2")
+            take_decision(page, f"{address}/v2", Path(folder))
             browser.close()
 
 
@@ -85,7 +88,7 @@ def take_pictures(page: Page, address: str) -> None:
                 flow_run_filter=FlowRunFilter(id={"any_": [run.id]})
             )
         }
-    first, second, failed = range(3)
+    _, second, failed = range(3)
     page.goto(f"{address}/deployments/deployment/{deployment.id}/run")
     page.get_by_label("Area", exact=True).fill("saved:the-alb")
     take(page, "ui-form", 1500, "Quality gate")
@@ -93,12 +96,43 @@ def take_pictures(page: Page, address: str) -> None:
     take(page, "ui-run", 1500, "changed-tiles")
     for number, key, name, height in (
         (second, "changed-tiles", "ui-changes", 1100),
-        (second, "ingested", "ui-ingested", 1000),
-        (first, "training", "ui-training", 820),
         (failed, "failure", "ui-failure", 820),
     ):
         page.goto(f"{address}/artifacts/artifact/{shown[number, key]}")
         take(page, name, height, "Show Raw Data")
+
+
+def take_decision(page: Page, address: str, folder: Path) -> None:
+    """One of the form in which codes that failed the quality gate are approved or rejected."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    from flows.backfill import backfill
+    from flows.parameters import TrainParameters
+    from flows.quality_parameters import BackfillParameters
+    from flows.train import train
+
+    catalog = str(folder / "catalogue")
+    train(TrainParameters(catalog=catalog, clusters=12, bits=32))
+    asking = BackfillParameters(catalog=catalog, minimum_agreement=0.9, on_failure="ask")
+
+    def run() -> None:
+        with suppress(RshashError):
+            backfill(asking)
+
+    # The settings that name the server are this thread's own.
+    thread = Thread(target=copy_context().run, args=(run,))
+    thread.start()
+    paused = FlowRunFilter(state={"type": {"any_": ["PAUSED"]}})
+    with get_client(sync_client=True) as client:
+        while not (waiting := client.read_flow_runs(flow_run_filter=paused)):
+            page.wait_for_timeout(500)
+    page.goto(f"{address}/runs/flow-run/{waiting[0].id}")
+    page.get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name="Resume").click()
+    take(page, "ui-decision", 900, "Approve these codes")
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    thread.join(60)
 
 
 def take(page: Page, name: str, height: int, text: str) -> None:

@@ -185,7 +185,7 @@ def _show_report(catalog: str, model_id: str, report: list[dict[str, Any]], stag
     show_text(
         "code-tables",
         f"# Code tables published\n\n{tables}\n\n## Durations\n\n{markdown_table(stages.rows())}\n",
-        f"{len(report)} code tables published, in {stages.total()}.",
+        f"Code tables published: {len(report)}, in {stages.total()}.",
     )
 
 

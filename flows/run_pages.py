@@ -52,7 +52,7 @@ def show_invalid(catalogue: Catalogue, sensor: str, segment_id: str) -> None:
         f"invalid-tiles-{sensor}",
         rows,
         f"Invalid tiles of {sensor}: {number:,}",
-        f"{number:,} tiles of {sensor} are invalid: {causes}.",
+        f"Invalid tiles of {sensor}: {number:,}, of these {causes}.",
     )
 
 
