@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -140,8 +141,12 @@ class FolderStore:
 
     def modified(self, name: str) -> float:
         """When a file, or anything in a folder, was changed last, in seconds of Unix time."""
-        path = self.folder / name
-        return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
+        path, latest = self.folder / name, 0.0
+        tree = (Path(folder, one) for folder, _, files in os.walk(path) for one in ("", *files))
+        for found in (path, *tree):
+            with suppress(FileNotFoundError):  # A run may be at work there.
+                latest = max(latest, found.stat().st_mtime)
+        return latest
 
     def check_vacant(self) -> None:
         """Refuses a folder that something else lies in.

@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -208,6 +209,29 @@ def test_a_plan_that_no_run_came_back_to_goes_with_what_is_staged_for_it(
         age(catalogue, name, days=KEEP_DAYS + 1)
     assert collect(catalogue) == [segment_id] * 2
     assert catalogue.store.names(".plans") == catalogue.store.names(SEGMENTS) == []
+
+
+def test_garbage_is_looked_for_while_an_ingest_is_at_work(
+    catalogue: Catalogue, source: TinySource
+) -> None:
+    leave_an_ingest_half_done(catalogue, source)
+    [plan] = (catalogue.root / ".plans").iterdir()
+    ended = threading.Event()
+
+    def write_parts() -> None:
+        while not ended.is_set():
+            for number in range(50):
+                (plan / "parts" / f".{number}").touch()
+            for number in range(50):
+                (plan / "parts" / f".{number}").replace(plan / "parts" / str(number))
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_parts)
+        try:
+            assert not any(garbage(catalogue) for _ in range(100))
+        finally:
+            ended.set()
+        writing.result()
 
 
 def test_an_orphan_that_is_published_meanwhile_stays(catalogue: Catalogue) -> None:
