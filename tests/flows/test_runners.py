@@ -73,10 +73,17 @@ def in_threads(
     return run(server, tmp_path_factory.mktemp("threads") / "catalogue")
 
 
+def skip_unless_installed(runner: str) -> None:
+    if runner == "ray":
+        pytest.importorskip("prefect_ray", reason="Ray is an extra: pip install 'rshash[ray]'")
+
+
+@pytest.mark.parametrize("runner", ["processes", "ray"])
 def test_processes_write_the_same_bytes(
-    in_threads: dict[str, str], server: FaultServer, tmp_path: Path
+    runner: str, in_threads: dict[str, str], server: FaultServer, tmp_path: Path
 ) -> None:
-    assert run(server, tmp_path / "catalogue", runner="processes") == in_threads
+    skip_unless_installed(runner)
+    assert run(server, tmp_path / "catalogue", runner=runner) == in_threads
 
 
 def kill_one_at_work(client: Client, catalog: Path, killed: list[int]) -> None:
@@ -144,9 +151,15 @@ def codes_made(uncoded: Catalogue, root: Path, **runner: str) -> pd.DataFrame:
     return pd.DataFrame(published_table(catalogue, item))
 
 
-def test_processes_and_a_dask_cluster_make_the_same_codes(
-    prefect_api: str, uncoded: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+def test_processes_and_clusters_make_the_same_codes(
+    runner: str,
+    prefect_api: str,
+    uncoded: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    skip_unless_installed(runner)
     monkeypatch.setattr(encoding_parts, "BATCH_TILES", 64)
     done_here: list[int] = []
     encode_batch = encoding_parts.encode_batch
@@ -158,9 +171,8 @@ def test_processes_and_a_dask_cluster_make_the_same_codes(
     monkeypatch.setattr("flows.rehash.encode_batch", encoded_here)
     in_threads = codes_made(uncoded, tmp_path / "threads")
     assert len(in_threads) == 40 * BATCHES and sorted(done_here) == list(range(BATCHES))
-    for runner in ("processes", "dask"):
-        codes = codes_made(uncoded, tmp_path / runner, runner=runner)
-        pd.testing.assert_frame_equal(codes, in_threads)
+    codes = codes_made(uncoded, tmp_path / runner, runner=runner)
+    pd.testing.assert_frame_equal(codes, in_threads)
     assert len(done_here) == BATCHES, "batches were encoded in this process"
 
 
