@@ -87,6 +87,41 @@ def considered_scenes(
     return Considered(groups, list(numbers), known)
 
 
+def told_before(
+    catalogue: Catalogue, sensor_id: str, bands: Collection[str], index: pd.DataFrame
+) -> str | None:
+    """A segment that tells the same of the same tiles, all of which are invalid.
+
+    Args:
+        catalogue: Holds the segments.
+        sensor_id: Sensor ID.
+        bands: Segments that lack one of them do not count.
+        index: Rows of a segment's index, of which nothing is published yet.
+
+    Returns:
+        The newest segment that has all tiles invalid for the same reason, and has considered the
+        same scenes for them; None if there is none, or a tile is valid.
+    """
+    if (index["state"] == "valid").any():
+        return None
+    told, tile_ids = _told(index), pa.array(index["tile_id"], pa.string())
+    for segment_id in reversed(catalogue.item_ids(collection_of(sensor_id))):
+        [item] = catalogue.items(collection_of(sensor_id), [segment_id])
+        if not published_bands(item).issuperset(bands):
+            continue
+        rows = index_columns(catalogue, item, ["tile_id", "considered_scenes", "state", "reason"])
+        is_asked = pc.is_in(rows["tile_id"], tile_ids)
+        rows = rows.filter(pc.and_(is_asked, pc.equal(rows["state"], "invalid")))
+        if rows.num_rows == len(index) and told <= _told(rows.to_pandas()):
+            return segment_id
+    return None
+
+
+def _told(index: pd.DataFrame) -> set[tuple[str, ...]]:
+    rows = zip(index["tile_id"], index["reason"], index["considered_scenes"], strict=True)
+    return {(tile, reason, scene) for tile, reason, scenes in rows for scene in ("", *scenes)}
+
+
 def _settled_rows(catalogue: Catalogue, item: pystac.Item, minimum_clear: float) -> pa.Table:
     rows = index_columns(catalogue, item, COLUMNS)
     is_settled = pc.or_(

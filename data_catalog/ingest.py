@@ -17,6 +17,7 @@ import zarr
 
 from data_catalog import stac
 from data_catalog.catalogue import Catalogue
+from data_catalog.considered import told_before
 from data_catalog.errors import CatalogueError
 from data_catalog.geoparquet import write_geoparquet
 from data_catalog.grid import footprints, parse_tile_id
@@ -31,9 +32,7 @@ from data_catalog.segments import (
     INDEX_SCHEMA,
     check_segment,
     collection_of,
-    published_bands,
     read_part,
-    segment_index,
     stage_pixels,
     write_block,
     write_part,
@@ -160,7 +159,7 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
         )
     folder = catalogue.asset_folder(collection, plan.segment_id)
     index = _index(pa.concat_tables([read_part(part)[0] for part in parts]).to_pandas())
-    told_by = _told_before(catalogue, plan, index)
+    told_by = told_before(catalogue, plan.sensor_id, plan.bands, index)
     if told_by:
         shutil.rmtree(folder)
         return told_by
@@ -186,22 +185,6 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
         leftover.unlink(missing_ok=True)
     catalogue.publish(collection, item)
     return plan.segment_id
-
-
-def _told_before(catalogue: Catalogue, plan: IngestPlan, index: pd.DataFrame) -> str | None:
-    if (index["state"] == "valid").any():
-        return None
-    for item in reversed(catalogue.items(collection_of(plan.sensor_id))):
-        if published_bands(item).issuperset(plan.bands) and _told(index) <= _told(
-            segment_index(catalogue, item)
-        ):
-            return item.id
-    return None
-
-
-def _told(index: pd.DataFrame) -> set[tuple[str, ...]]:
-    rows = zip(index["tile_id"], index["reason"], index["considered_scenes"], strict=True)
-    return {(tile, reason, scene) for tile, reason, scenes in rows for scene in ("", *scenes)}
 
 
 def _check_staged(plan: IngestPlan, folder: Path, index: pd.DataFrame) -> None:

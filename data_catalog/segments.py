@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -189,13 +188,6 @@ def read_part(path: Path) -> tuple[pa.Table, dict[str, str]]:
     table = pq.read_table(path)
     failures: dict[str, str] = json.loads(table.schema.metadata[b"failures"])
     return table.replace_schema_metadata(None), failures
-
-
-def segment_index(catalogue: Catalogue, segment: pystac.Item) -> gpd.GeoDataFrame:
-    """The index of a published segment, with its ``segment_id`` as a further column."""
-    path = catalogue.asset_path(segment, "index")
-    index = gpd.read_parquet(path, columns=[*INDEX_SCHEMA.names, "geometry"])
-    return index.assign(segment_id=segment.id)
 
 
 def index_columns(catalogue: Catalogue, segment: pystac.Item, columns: list[str]) -> pa.Table:

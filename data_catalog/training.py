@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.drift import with_reference
@@ -20,7 +22,7 @@ from data_catalog.feature_cache import joined_features
 from data_catalog.models import publish_training
 from data_catalog.observations import current_observations
 from data_catalog.pixel_rows import PixelRows
-from data_catalog.segments import collection_of, segment_index
+from data_catalog.segments import INDEX_SCHEMA, collection_of, index_columns
 from data_catalog.training_folders import reserved
 from rshash.ahcl import AhclSettings, AhclTraining, check_labelled_tiles
 from rshash.checkpoints import TRAINING_VERSION, fingerprint
@@ -38,11 +40,11 @@ from rshash.streaming import FeatureFile
 
 def known_tiles(catalogue: Catalogue, sensor: str, tile_size: int) -> set[str]:
     """IDs of the tiles of a size that a sensor was asked for, clearly seen or not."""
-    indexes = [
-        segment_index(catalogue, item)["tile_id"] for item in catalogue.items(collection_of(sensor))
-    ]
-    tile_ids = pd.concat(indexes) if indexes else pd.Series(dtype=str)
-    return set(tile_ids[tile_ids.str.startswith(f"UTM{tile_size}-")])
+    tables = [pa.schema([INDEX_SCHEMA.field("tile_id")]).empty_table()]
+    for item in catalogue.items(collection_of(sensor)):
+        tables.append(index_columns(catalogue, item, ["tile_id"]))
+    tile_ids = pc.unique(pa.concat_tables(tables)["tile_id"])
+    return set(tile_ids.filter(pc.starts_with(tile_ids, f"UTM{tile_size}-")).to_pylist())
 
 
 @dataclass(frozen=True)

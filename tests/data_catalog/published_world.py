@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pystac
 import torch
 import zarr
 
@@ -13,7 +14,7 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.current_view import VIEW_SCHEMA, CurrentView, scenes_as_text
 from data_catalog.geoparquet import write_geoparquet
 from data_catalog.grid import Tile, Zone, footprints
-from data_catalog.segments import BLOCK_ROWS
+from data_catalog.segments import BLOCK_ROWS, INDEX_SCHEMA
 from data_catalog.sensors import get_sensor
 from data_catalog.stac_items import segment_item
 from rshash.features import make_extractor
@@ -82,7 +83,7 @@ def publish_segment(
         shards=(BLOCK_ROWS, *shape[1:]),
     )
     array.attrs.update(bands=list(bands), scale_factor=1e-4, add_offset=0.0)
-    write_geoparquet(folder / "index.parquet", table, {})
+    write_geoparquet(folder / "index.parquet", table, {}, INDEX_SCHEMA)
     scenes = sorted({scene for scenes in table["source_scenes"] for scene in scenes})
     item = segment_item(
         segment_id,
@@ -93,6 +94,12 @@ def publish_segment(
         folder,
     )
     catalogue.publish(f"tiles-{SENSOR}", item)
+
+
+def segment_index(catalogue: Catalogue, segment: pystac.Item) -> gpd.GeoDataFrame:
+    """The whole index of a published segment, with its ``segment_id``."""
+    index = gpd.read_parquet(catalogue.asset_path(segment, "index"))
+    return index.assign(segment_id=segment.id)
 
 
 def make_model(bits: int = 64, seed: int = 1) -> Model:

@@ -1,13 +1,14 @@
 import random
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
-from published_world import BANDS, SENSOR, index, publish_segment, tiles
+from published_world import BANDS, SENSOR, index, publish_segment, segment_index, tiles
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.considered import considered_scenes
-from data_catalog.segments import published_bands, segment_index
+from data_catalog.considered import considered_scenes, told_before
+from data_catalog.segments import published_bands
 
 TILES = tiles(12)
 SCENES = [f"S2A_{number}" for number in range(8)]
@@ -84,3 +85,42 @@ def test_nothing_is_known_of_tiles_that_no_segment_tells_of(
         )
         assert not found.any_known
         assert [found.scenes[group] for group in found.groups] == [frozenset()] * len(asked)
+
+
+def told_plainly(
+    catalogue: Catalogue, bands: tuple[str, ...], index: gpd.GeoDataFrame
+) -> str | None:
+    def told(frame: gpd.GeoDataFrame) -> dict[str, tuple[str, set[str]]]:
+        rows = frame[frame["state"] == "invalid"].to_dict("records")
+        return {row["tile_id"]: (row["reason"], set(row["considered_scenes"])) for row in rows}
+
+    wanted = told(index)
+    for item in reversed(catalogue.items(f"tiles-{SENSOR}")):
+        held = told(segment_index(catalogue, item))
+        if published_bands(item).issuperset(bands) and all(
+            tile_id in held and held[tile_id][0] == reason and held[tile_id][1] >= scenes
+            for tile_id, (reason, scenes) in wanted.items()
+        ):
+            return item.id
+    return None
+
+
+@pytest.mark.parametrize("bands", [BANDS, BANDS[:2]])
+def test_what_was_told_before_is_found(catalogue: Catalogue, bands: tuple[str, ...]) -> None:
+    chance, found = random.Random(0), []
+    for item in catalogue.items(f"tiles-{SENSOR}"):
+        whole = segment_index(catalogue, item)
+        lost = whole[whole["state"] == "invalid"]
+        assert told_before(catalogue, SENSOR, bands, whole) is None
+        for count in (1, 2, len(lost)):
+            some = lost.sample(count, random_state=chance.randint(0, 99)).copy()
+            other = some.copy()
+            other["considered_scenes"] = [
+                [*scenes, "S2A_9"] for scenes in some["considered_scenes"]
+            ]
+            fewer = some.copy()
+            fewer["considered_scenes"] = [scenes[:1] for scenes in some["considered_scenes"]]
+            for rows in (some, other, fewer, some.assign(reason="cloudy: 0.1 clear")):
+                found.append(told_before(catalogue, SENSOR, bands, rows))
+                assert found[-1] == told_plainly(catalogue, bands, rows)
+    assert None in found and len(set(found)) > 3

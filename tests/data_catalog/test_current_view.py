@@ -8,7 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
+from published_world import BANDS, SENSOR, index, make_model, publish_segment, segment_index, tiles
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import (
@@ -22,7 +22,7 @@ from data_catalog.code_tables import (
 from data_catalog.current_view import current_view
 from data_catalog.grid import Tile, Zone, parse_tile_id
 from data_catalog.observations import current_observations, passed_over
-from data_catalog.segments import published_bands, segment_index
+from data_catalog.segments import published_bands
 from rshash.model import Model
 
 NORTH, SOUTH = Zone(32, "N"), Zone(33, "S")
