@@ -49,7 +49,7 @@ def moments(
     return night.moments
 
 
-@pytest.mark.parametrize(("seed", "stage"), enumerate(STAGES))
+@pytest.mark.parametrize(("seed", "stage"), list(enumerate(STAGES)))
 def test_the_night_after_one_that_was_killed_finishes_its_work(
     seed: int,
     stage: str,
