@@ -21,7 +21,7 @@ demo: setup ## two nights on an embedded world, and a query
 	@$(BIN)/rshash demo
 
 test: setup ## all tests but those of faults
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 
 test-faults: setup ## nights that are killed, servers that restart, full disks, sources that are down
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults

@@ -8,6 +8,11 @@ import pytest
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first: at the end no process is left alone with them."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real records and images, which are not part of the project."""
