@@ -19,20 +19,24 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 SLOW = Fault("*.tif", "latency", at_most=1, seconds=4.0)
 """So that a night is still reading when its server has ended."""
 
+READING, ENCODING = ".plans/*/parts/*.lock", ".cache/encoded/*/*.plan.parquet"
+"""Files of a catalogue that tell what a night has come to."""
+
 
 def night_whose_server_ends(
     world: DisturbedWorld,
     nights: NightProcesses,
     catalogue: Catalogue,
     disturb: Callable[[], Any],
+    moment: str = READING,
 ) -> int:
-    """A night; what disturbs it happens while it reads. Returns its exit status."""
+    """A night; what disturbs it happens once there is such a file. Returns its exit status."""
     world.server.misbehave(SLOW)
     nights.begin("disturbed", world.parameters(catalogue))
     deadline = time.monotonic() + 300
-    while not list(catalogue.root.glob(".plans/*/parts/*.lock")):
+    while not list(catalogue.root.glob(moment)):
         assert time.monotonic() < deadline, nights.said("disturbed")
-        time.sleep(0.05)
+        time.sleep(0.01)
     disturb()
     return nights.wait().status
 
@@ -59,8 +63,9 @@ def assert_its_page_says_how_it_ended(status: int) -> None:
         assert "failure: " in page or "ended without a word" in page
 
 
+@pytest.mark.parametrize("moment", [READING, ENCODING], ids=["reading", "encoding"])
 def test_a_server_that_is_killed_and_started_again(
-    disturbed: DisturbedWorld, tmp_path: Path
+    moment: str, disturbed: DisturbedWorld, tmp_path: Path
 ) -> None:
     catalogue = disturbed.after_first_night(tmp_path / "catalogue")
     with (
@@ -73,7 +78,7 @@ def test_a_server_that_is_killed_and_started_again(
             assert not server.answers()
             server.start()
 
-        status = night_whose_server_ends(disturbed, nights, catalogue, kill_and_start)
+        status = night_whose_server_ends(disturbed, nights, catalogue, kill_and_start, moment)
         assert_the_next_night_finishes_it(disturbed, nights, catalogue)
         assert_its_page_says_how_it_ended(status)
 
