@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.observations import current_observations, passed_over
+from data_catalog.current_view import current_view
+from data_catalog.observations import passed_over
 from data_catalog.sensors import get_sensor
 from flows.parameters import ALL_BANDS, SensorParameters
 from rshash.errors import FeatureError, TrainingError
@@ -61,7 +62,7 @@ def check_held(catalogue: Catalogue, sensor: str, tile_size: int, bands: Sequenc
         TrainingError: They do.
     """
     lacking = passed_over(catalogue, sensor, tile_size, bands)
-    if len(lacking) and current_observations(catalogue, sensor, tile_size, bands).empty:
+    if len(lacking) and not len(current_view(catalogue, sensor, tile_size, bands)):
         raise TrainingError(
             f"None of the {len(lacking)} tiles of {sensor} has all the bands {', '.join(bands)}, "
             f"which features are made from: fetch them with `{_command(bands)}`, or leave the "

@@ -5,10 +5,9 @@ from __future__ import annotations
 from data_catalog.areas import parse_area
 from data_catalog.catalogue import MODELS, Catalogue
 from data_catalog.comparison import compared_with
+from data_catalog.current_view import current_view
 from data_catalog.evaluation import check_coded
-from data_catalog.grid import parse_tile_id
 from data_catalog.labels import load_labels
-from data_catalog.observations import current_observations
 from data_catalog.quality_gate import kept_back
 from data_catalog.tile_cover import tiles_covering
 from data_catalog.training import known_tiles
@@ -52,13 +51,13 @@ def check_train(parameters: TrainParameters) -> None:
     catalogue = Catalogue.open(parameters.catalog)
     catalogue.check_writable()
     sensor, tile_size = parameters.sensors[0], parameters.tile_size
-    if current_observations(catalogue, sensor, tile_size).empty:
+    if not len(current_view(catalogue, sensor, tile_size)):
         raise TrainingError(_no_tiles(catalogue, sensor, tile_size))
     extractors = extractors_for(parameters)
     for one, extractor in extractors.items():
         check_held(catalogue, one, tile_size, extractor.bands)
     bands = extractors[sensor].bands
-    tiles = set(current_observations(catalogue, sensor, tile_size, bands)["tile_id"])
+    tiles = set(current_view(catalogue, sensor, tile_size, bands).tile_ids.to_pylist())
     known = known_tiles(catalogue, sensor, tile_size)
     _check_learning(catalogue, parameters, extractors, tiles, known)
 
@@ -90,7 +89,7 @@ def check_backfill(parameters: BackfillParameters) -> None:
     model = catalogue.item(MODELS, model_id).properties
     sensor, tile_size = model["rshash:sensor"], model["rshash:tile_size"]
     bands = [band["name"] for band in model["bands"]]
-    if current_observations(catalogue, sensor, tile_size, bands).empty:
+    if not len(current_view(catalogue, sensor, tile_size, bands)):
         raise ModelError(
             f"{catalogue.store} has no tiles that {model_id} can make codes of: tiles of "
             f"{tile_size} m of {sensor} with the bands {', '.join(bands)}. Fetch some with "
@@ -170,8 +169,7 @@ def _check_learning(
 
 
 def _no_tiles(catalogue: Catalogue, sensor: str, tile_size: int) -> str:
-    tile_ids = current_observations(catalogue, sensor)["tile_id"]
-    sizes = sorted({parse_tile_id(tile_id).size for tile_id in tile_ids})
+    sizes = sorted(current_view(catalogue, sensor).sizes)
     advice = "fetch some with `rshash ingest`, or name another sensor with --sensors"
     if sizes:
         advice = f"it has tiles of {', '.join(map(str, sizes))} m, which --tile-size chooses"

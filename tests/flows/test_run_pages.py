@@ -81,7 +81,9 @@ def run_deployed(flow: Flow[..., Any], parameters: IngestFlowParameters) -> Stat
     """Runs a flow in this process, as a run of a deployment."""
     with get_client(sync_client=True) as client:
         deployment_id = client.create_deployment(client.create_flow(flow), f"test {flow.name}")
-        run = client.create_flow_run_from_deployment(deployment_id)
+        run = client.create_flow_run_from_deployment(
+            deployment_id, parameters={"parameters": parameters.form()}
+        )
     state = run_flow(flow, run, {"parameters": parameters}, return_type="state")
     assert isinstance(state, State)
     return state
