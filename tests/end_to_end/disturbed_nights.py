@@ -200,11 +200,17 @@ def run_called(name: str) -> FlowRun:
     return run
 
 
-def page_of(run: FlowRun) -> str:
-    """What the page of a run shows: messages of its own state and its subflows', and artifacts."""
+def with_subflows(run: FlowRun) -> list[FlowRun]:
+    """A run, as it is now, and the runs inside of it."""
     with get_client(sync_client=True) as client:
         wanted = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run.id]}})
-        runs = [run, *client.read_flow_runs(flow_run_filter=wanted)]
+        return [client.read_flow_run(run.id), *client.read_flow_runs(flow_run_filter=wanted)]
+
+
+def page_of(run: FlowRun) -> str:
+    """What the page of a run shows: messages of its own state and its subflows', and artifacts."""
+    runs = with_subflows(run)
+    with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter.model_validate(
                 {"flow_run_id": {"any_": [one.id for one in runs]}}

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 import psutil
 import pytest
 import shapely
 from browsing import SLOW
-from disturbed_nights import DisturbedWorld, assert_as_undisturbed
+from disturbed_nights import DisturbedWorld, assert_as_undisturbed, with_subflows
 from fault_server import Fault
 from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -27,6 +28,8 @@ from data_catalog.demo_world.world import build_world, world_area
 from data_catalog.http_server import serve_folder
 from flows.parameters import NightlyParameters
 from flows.saved import save
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 WORLD = World(tiles=2)
@@ -151,20 +154,21 @@ def worker(said: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def process_of(run: FlowRun) -> psutil.Process:
-    """The process that works on a flow run."""
+def process_of(run: FlowRun) -> psutil.Process | None:
+    """The process that works on a flow run, if there is one by now."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
                 return process
-    raise AssertionError(f"no process works on {run.name}")
+    return None
 
 
-def wait_for(what: str, found: Callable[[], object], seconds: float = 240) -> None:
+def wait_for(what: str, found: Callable[[], T | None], seconds: float = 240) -> T:
     deadline = time.monotonic() + seconds
-    while not found():
+    while not (it := found()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.2)
+    return it
 
 
 @pytest.mark.faults
@@ -175,13 +179,15 @@ def test_a_night_ends_neither_with_the_one_before_nor_with_its_worker(
     catalogue = disturbed.after_first_night(tmp_path / "catalogue")
     nightly = client.read_deployment_by_name("nightly/nightly")
 
-    def begun() -> FlowRun:
-        disturbed.server.misbehave(Fault("*.tif", "latency", at_most=1, seconds=4.0))
+    def begun() -> tuple[FlowRun, psutil.Process]:
         parameters = NightlyParameters(**disturbed.parameters(catalogue))
         given = {"parameters": parameters.form()}
         run = client.create_flow_run_from_deployment(nightly.id, parameters=given)
+        process = wait_for("its process", lambda: process_of(run))
+        # Only now: what a killed night had asked for is told late.
+        disturbed.server.misbehave(Fault("*.tif", "latency", at_most=1, seconds=4.0))
         wait_for("a night that reads", lambda: disturbed.server.requests("*.tif"))
-        return run
+        return run, process
 
     def state(run: FlowRun) -> State:
         now = client.read_flow_run(run.id).state
@@ -189,12 +195,14 @@ def test_a_night_ends_neither_with_the_one_before_nor_with_its_worker(
         return now
 
     with worker(tmp_path / "worker.txt") as process:
-        killed = begun()
-        process_of(killed).kill()
+        killed, its_process = begun()
+        its_process.kill()
         wait_for("its state", lambda: state(killed).is_final())
         assert state(killed).is_crashed() and "SIGKILL" in str(state(killed).message)
-        run = begun()
+        run, _ = begun()
         process.kill()
         wait_for("the end of the night", lambda: state(run).is_final())
     assert state(run).is_completed(), state(run)
     assert_as_undisturbed(catalogue, disturbed)
+    # The worker told of the killed night itself, the next night of what ran inside.
+    assert not [one for one in with_subflows(killed) if one.state and not one.state.is_final()]
