@@ -24,7 +24,7 @@ test: setup ## all tests but those of faults
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 
 test-faults: setup ## nights that are killed, servers that restart, full disks, sources that are down
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m faults
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
