@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -239,13 +238,11 @@ def _saved(path: Path) -> CurrentView | None:
 def _save(path: Path, view: CurrentView) -> None:
     said = map(json.dumps, (view.segments, view.lacking))
     table = view.table.replace_schema_metadata(dict(zip(_METADATA, said, strict=True)))
-    staged = path.with_name(f".{uuid4().hex}")
-    with suppress(OSError):  # What cannot be kept is made again.
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with pa.OSFile(str(staged), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
-                out.write_table(table)
-            stac.sync(staged)
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
+    # What cannot be kept is made again.
+    with (
+        suppress(OSError),
+        stac.replacing(path) as staged,
+        pa.OSFile(str(staged), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as out,
+    ):
+        out.write_table(table)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -46,7 +44,6 @@ _SCHEMA = pa.schema(
         ),
     ]
 )
-_DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def plan_encoding(catalogue: Catalogue, model_id: str, observations: pd.DataFram
     folder = catalogue.root / ".cache" / "encoded" / model_id
     with stac.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _remove_unused(folder)
+    stac.remove_unused(folder, KEEP_DAYS)
     rows = pd.DataFrame(observations[_SCHEMA.names]).sort_values(
         ["segment_id", "row"], ignore_index=True
     )
@@ -136,12 +133,13 @@ def plan_encoding(catalogue: Catalogue, model_id: str, observations: pd.DataFram
     schema = _SCHEMA.with_metadata({"plan": json.dumps(said)})
     table = pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(schema.metadata)
-    with stac.writing(folder):
-        staged = folder / f".{uuid4().hex}"
-        with pq.ParquetWriter(staged, schema) as writer:
-            for batch, length in zip(batches, tiles, strict=True):
-                writer.write_table(table.slice(batch.start, length), length)
-        staged.replace(path)
+    with (
+        stac.writing(folder),
+        stac.replacing(path) as staged,
+        pq.ParquetWriter(staged, schema) as writer,
+    ):
+        for batch, length in zip(batches, tiles, strict=True):
+            writer.write_table(table.slice(batch.start, length), length)
     return EncodingPlan.load(path)
 
 
@@ -163,11 +161,8 @@ def encode_batch(plan_path: Path | str, number: int) -> int:
         rows = encode_observations(catalogue, model, observations)
         known = code_table_schema(model.bits)
         table = pa.Table.from_pandas(rows, pa.schema(map(known.field, rows.columns)))
-        with stac.writing(part):
-            staged = part.with_name(f".{uuid4().hex}")
+        with stac.writing(part), stac.replacing(part) as staged:
             pq.write_table(table, staged)
-            stac.sync(staged)
-            staged.replace(part)
     return plan.tiles[number]
 
 
@@ -222,11 +217,3 @@ def _fingerprint(rows: pd.DataFrame) -> str:
         rows[["tile_id", "segment_id", "row"]], index=False
     ).to_numpy()
     return hashlib.sha256(hashes.tobytes()).hexdigest()[:20]
-
-
-def _remove_unused(folder: Path) -> None:
-    oldest = time.time() - KEEP_DAYS * _DAY
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another run may remove it too
-            if path.stat().st_mtime < oldest:
-                path.unlink()

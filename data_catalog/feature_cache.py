@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -44,7 +42,6 @@ KEEP_JOINED_DAYS = 7
 KEPT_SEGMENTS = 8
 """Segments whose rows a process remembers: batches come segment by segment."""
 
-_DAY = 86400
 _ROW = np.dtype([("row", np.int64), ("complete", np.bool_)])
 _PLACE = np.dtype([*_ROW.descr, ("file", np.int64), ("at", np.int64)])
 
@@ -146,7 +143,7 @@ def joined_features(
         if cached is primary or cached.complete()[seen].any():
             joined[sensor] = _join(folder, cached, at)
             segments[sensor] = cached.observations["segment_id"].iloc[seen].unique().tolist()
-    _remove_unused(folder)
+    stac.remove_unused(folder, KEEP_JOINED_DAYS)
     return list(found_ids), joined, segments
 
 
@@ -207,14 +204,6 @@ def _join(folder: Path, cached: _Cached, at: NDArray[np.intp]) -> FeatureFile:
             file.append(rows)
     part.replace(path)
     return FeatureFile.open(path)
-
-
-def _remove_unused(folder: Path) -> None:
-    oldest = time.time() - KEEP_JOINED_DAYS * _DAY
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another run may remove it too
-            if path.stat().st_mtime < oldest:
-                path.unlink()
 
 
 class _Cached:

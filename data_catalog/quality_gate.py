@@ -140,13 +140,12 @@ def keep_back(
     folder = _kept_folder(catalogue, model_id)
     with stac.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        staged = folder / f".{KEPT_CODES}"
-        pq.write_table(pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False), staged)
         (folder / KEPT_MEASURES).write_text(
             json.dumps([{**asdict(one), "passes": one.passes} for one in measures], indent=2)
         )
-        fingerprint = hashlib.sha256(staged.read_bytes()).hexdigest()
-        staged.replace(folder / KEPT_CODES)
+        with stac.replacing(folder / KEPT_CODES) as staged:
+            pq.write_table(pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False), staged)
+            fingerprint = hashlib.sha256(staged.read_bytes()).hexdigest()
     return KeptBack(folder, fingerprint)
 
 

@@ -175,12 +175,8 @@ def write_part(path: Path, block_number: int, observations: BlockObservations) -
     ]
     failures = {"failures": json.dumps(observations.failures)}
     table = pa.Table.from_pylist(rows, INDEX_SCHEMA).replace_schema_metadata(failures)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, staged)
-    stac.sync(staged)
-    staged.replace(path)
-    stac.sync(path.parent)
+    with stac.replacing(path) as staged:
+        pq.write_table(table, staged)
 
 
 def read_part(path: Path) -> tuple[pa.Table, dict[str, str]]:

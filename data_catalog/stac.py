@@ -6,9 +6,10 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,36 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CatalogueError: It cannot be written.
     """
-    # A name of its own: two writers of one record must not take each other's file away.
+    with writing(path), replacing(path) as staged, staged.open("w") as file:
+        json.dump(content, file, indent=2)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replaces a file in one step: a reader sees the old or the new one, whole, crash or not.
+
+    Yields:
+        Where the new one is to be written, in the same folder, which is made.
+    """
+    # A name of its own: two writers of one file must not take each other's away.
     staged = path.with_name(f".{path.name}.{uuid4().hex}.staged")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with staged.open("w") as file:
-                json.dump(content, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
-        sync(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield staged
+        sync(staged)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def remove_unused(folder: Path, days: float) -> None:
+    """Removes a folder's files that nobody has written or touched for so long."""
+    oldest = time.time() - days * 86400
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another run may remove it too
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 @contextmanager

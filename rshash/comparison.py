@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rshash.errors import RshashError
-from rshash.report import CodedTiles, Entry, EvaluationReport, evaluate, rounded
+from rshash.report import CodedTiles, Entry, EvaluationReport, evaluate, rounded, write_report
 from rshash.report_text import table
 from rshash.scaling import FeatureScaling
 from rshash.statistics import CodeStatistics, agreement_with_features
@@ -133,21 +132,10 @@ class Comparison:
         Returns:
             The files. Without labels there is no precision_recall.png.
         """
-        from rshash.report_pictures import draw_pictures
-        from rshash.report_text import as_markdown
-
-        folder.mkdir(parents=True, exist_ok=True)
-        pictures = draw_pictures(self.report, folder)
         head, *rows = [list(self.rows()[0]), *([str(v) for v in r.values()] for r in self.rows())]
         title = f"# {self.candidate} beside {self.other}"
         top = "\n\n".join(filter(None, [title, self.verdict, advice, table(head, rows)]))
-        texts = {
-            "report.json": json.dumps(self.as_json(), indent=1) + "\n",
-            "report.md": as_markdown(self.report, [one.name for one in pictures], top),
-        }
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        return [*(folder / name for name in texts), *pictures]
+        return write_report(self.report, folder, self.as_json(), top)
 
     def _by(self, side: str) -> str:
         return ", ".join(str(one) for one in self.measures if one.better == side)

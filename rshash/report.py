@@ -127,18 +127,35 @@ class EvaluationReport:
         Returns:
             The files. Without labels there is no precision_recall.png.
         """
-        from rshash.report_pictures import draw_pictures
-        from rshash.report_text import as_markdown
+        return write_report(self, folder, self.as_json())
 
-        folder.mkdir(parents=True, exist_ok=True)
-        pictures = draw_pictures(self, folder)
-        texts = {
-            "report.json": json.dumps(self.as_json(), indent=1) + "\n",
-            "report.md": as_markdown(self, [picture.name for picture in pictures]),
-        }
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        return [*(folder / name for name in texts), *pictures]
+
+def write_report(
+    report: EvaluationReport, folder: Path, content: dict[str, Any], head: str | None = None
+) -> list[Path]:
+    """Writes report.json, report.md and a report's pictures into a folder, which is made.
+
+    Args:
+        report: The report.
+        folder: The folder.
+        content: Of report.json.
+        head: What stands in place of the report's title.
+
+    Returns:
+        The files. Without labels there is no precision_recall.png.
+    """
+    from rshash.report_pictures import draw_pictures
+    from rshash.report_text import as_markdown
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = draw_pictures(report, folder)
+    texts = {
+        "report.json": json.dumps(content, indent=1) + "\n",
+        "report.md": as_markdown(report, [picture.name for picture in pictures], head),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), *pictures]
 
 
 def evaluate(
