@@ -88,7 +88,11 @@ def considered_scenes(
 
 
 def told_before(
-    catalogue: Catalogue, sensor_id: str, bands: Collection[str], index: pd.DataFrame
+    catalogue: Catalogue,
+    sensor_id: str,
+    bands: Collection[str],
+    composite: Composite,
+    index: pd.DataFrame,
 ) -> str | None:
     """A segment that tells the same of the same tiles, all of which are invalid.
 
@@ -96,6 +100,7 @@ def told_before(
         catalogue: Holds the segments.
         sensor_id: Sensor ID.
         bands: Segments that lack one of them do not count.
+        composite: Nor do segments of the other kind.
         index: Rows of a segment's index, of which nothing is published yet.
 
     Returns:
@@ -107,7 +112,7 @@ def told_before(
     told, tile_ids = _told(index), pa.array(index["tile_id"], pa.string())
     for segment_id in reversed(catalogue.item_ids(collection_of(sensor_id))):
         [item] = catalogue.items(collection_of(sensor_id), [segment_id])
-        if not published_bands(item).issuperset(bands):
+        if not published_bands(item).issuperset(bands) or published_composite(item) != composite:
             continue
         rows = index_columns(catalogue, item, ["tile_id", "considered_scenes", "state", "reason"])
         is_asked = pc.is_in(rows["tile_id"], tile_ids)

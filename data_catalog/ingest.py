@@ -159,7 +159,7 @@ def _publish(catalogue: Catalogue, plan: IngestPlan) -> str:
         )
     folder = catalogue.asset_folder(collection, plan.segment_id)
     index = _index(pa.concat_tables([read_part(part)[0] for part in parts]).to_pandas())
-    told_by = told_before(catalogue, plan.sensor_id, plan.bands, index)
+    told_by = told_before(catalogue, plan.sensor_id, plan.bands, plan.composite, index)
     if told_by:
         shutil.rmtree(folder)
         return told_by

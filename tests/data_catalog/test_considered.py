@@ -111,7 +111,7 @@ def test_what_was_told_before_is_found(catalogue: Catalogue, bands: tuple[str, .
     for item in catalogue.items(f"tiles-{SENSOR}"):
         whole = segment_index(catalogue, item)
         lost = whole[whole["state"] == "invalid"]
-        assert told_before(catalogue, SENSOR, bands, whole) is None
+        assert told_before(catalogue, SENSOR, bands, "best", whole) is None
         for count in (1, 2, len(lost)):
             some = lost.sample(count, random_state=chance.randint(0, 99)).copy()
             other = some.copy()
@@ -121,6 +121,7 @@ def test_what_was_told_before_is_found(catalogue: Catalogue, bands: tuple[str, .
             fewer = some.copy()
             fewer["considered_scenes"] = [scenes[:1] for scenes in some["considered_scenes"]]
             for rows in (some, other, fewer, some.assign(reason="cloudy: 0.1 clear")):
-                found.append(told_before(catalogue, SENSOR, bands, rows))
+                found.append(told_before(catalogue, SENSOR, bands, "best", rows))
+                assert told_before(catalogue, SENSOR, bands, "median", rows) is None
                 assert found[-1] == told_plainly(catalogue, bands, rows)
     assert None in found and len(set(found)) > 3
