@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -35,7 +36,8 @@ def invalid_causes(catalogue: Catalogue, segment: pystac.Item) -> list[dict[str,
         {
             "cause": redacted(str(cause)),
             "tiles": len(found),
-            "clearest": round(float(found["clear_fraction"].max()), 2),
+            # Down: what looks like the limit would be valid.
+            "clearest": math.floor(100 * float(found["clear_fraction"].max())) / 100,
             "such as": ", ".join(found["tile_id"].head(EXAMPLES)),
         }
         for cause, found in sorted(rows.groupby("cause"), key=lambda one: -len(one[1]))

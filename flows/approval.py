@@ -89,7 +89,7 @@ def measure_row(measure: Measure) -> dict[str, Any]:
     return {
         "measure": measure.name,
         "found": round(measure.value, 4),
-        "expected": f"at {'most' if measure.at_most else 'least'} {measure.threshold:g}",
+        "expected": f"at {'most' if measure.at_most else 'least'} {measure.threshold:.4g}",
         "tiles": measure.tiles,
         "passes": "yes" if measure.passes else "NO",
     }

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from pydantic import ValidationError
 
 from flows.catalog_commands import catalog
@@ -330,13 +330,20 @@ def _begin(*, asks: bool = False) -> None:
 
 
 def _explain(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        command = " ".join(["rshash", *(error.command_chain or ())])
+        wrong = " ".join(error.unused_tokens or ())
+        return f"rshash: {wrong!r} is no command and no option here: see `{command} --help`."
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return f"rshash: {error}"
     lines = []
     for fault in cause.errors():
         option = "--" + str(fault["loc"][0] if fault["loc"] else "").replace("_", "-")
-        lines.append(f"rshash: {option} {fault['input']}: {fault['msg']}")
+        said = fault["msg"]
+        if fault["type"].startswith("datetime"):
+            said = "expected a day or a moment, such as 2026-11-20 or 2026-11-20T14:30"
+        lines.append(f"rshash: {option} {fault['input']}: {said}")
     return "\n".join(lines)
 
 

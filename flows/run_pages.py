@@ -137,10 +137,10 @@ def _advice(cause: str, state: State[Any]) -> str:
     kind = cause.partition(":")[0]
     if state.is_crashed():
         return "The process was ended from outside, or ran out of memory: start the run again."
-    if kind in ("SourceError", "ConnectionError", "TimeoutError"):
+    if kind in ("ConnectionError", "TimeoutError"):
         return "See whether the source catalogue is in reach, then start the run again."
     if kind == "ParameterTypeError" or kind in _own_errors():
-        return "The message above says what to change. Then start the run again."
+        return "The message above says what to check or to change. Then start the run again."
     return "The log on the tab Logs has the details. If they name nothing to mend, report them."
 
 

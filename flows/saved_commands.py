@@ -139,5 +139,10 @@ def _portable(area: str) -> str:
 
 
 def _say(kind: str, name: str, secrets: list[str] | None = None) -> None:
+    from prefect.settings import PREFECT_API_URL
+
     held = f", with {', '.join(secrets)}" if secrets else ""
-    print(f"Saved {kind} {name}{held}: name it as saved:{name}.")
+    where = f"on {PREFECT_API_URL.value()}"
+    if not PREFECT_API_URL.value():
+        where = "in this shell's own Prefect home, as PREFECT_API_URL is not set"
+    print(f"Saved {kind} {name}{held} {where}: name it as saved:{name}.")

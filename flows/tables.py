@@ -102,7 +102,10 @@ def print_similar(found: Found, bits: int) -> None:
     for row in rows:
         if row["km away"] == "nan":
             del row["km away"]
-    print_rows(rows, f"Most similar to {query} (Hamming distance of {bits} bits)")
+    measured = f"Hamming distance of {bits} bits"
+    if (found.distances < 0).any():
+        measured = f"mean {measured} to these, less half of that to the others"
+    print_rows(rows, f"Most similar to {query} ({measured})")
 
 
 def _print(table: Table) -> None:

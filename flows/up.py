@@ -138,8 +138,21 @@ def _set_up(parameters: UpParameters, environment: dict[str, str]) -> None:
     from flows.deployments import deploy
 
     _tell_of_orphans(parameters.home, pending=True)
+    _tell_of_what_is_not_saved(parameters)
     print("Deploying the flows …", flush=True)
     deploy(parameters, environment, _gpus(environment))
+
+
+def _tell_of_what_is_not_saved(parameters: UpParameters) -> None:
+    """Says now what would fail at night; it may still be saved until then."""
+    from flows.saved import SAVED, load
+
+    for kind, given in (("area", parameters.area), ("source", parameters.source)):
+        if given.startswith(SAVED):
+            try:
+                load(kind, given.removeprefix(SAVED))
+            except RshashError as error:
+                print(f"Nights would fail: {error}", flush=True)
 
 
 def _gpus(environment: dict[str, str]) -> int:

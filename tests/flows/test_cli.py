@@ -100,6 +100,12 @@ def test_tile_tells_the_tile_of_a_place(monkeypatch, capsys) -> None:
             ["ingest", "--area", "9,48,9.1,48.1", "--minimum-clear", "3"],
             "--minimum-clear 3: Input should be less than or equal to 1",
         ),
+        (
+            ["catalog", "frob"],
+            "'frob' is no command and no option here: see `rshash catalog --help`",
+        ),
+        (["saved", "frob"], "'frob' is no command and no option here: see `rshash saved --help`"),
+        (["catalog", "rollback", "codes-m", "--before", "yesterday"], "such as 2026-11-20"),
         (["ingest"], "--area"),
         (["demo", "--folder", "."], "--folder"),
         (["demo", "--folder", "something"], "--folder"),

@@ -108,7 +108,7 @@ def test_a_failed_run_says_what_happened_and_somebody_is_told(
     assert state.is_failed()
     shown = page_of_failure(state.state_details.flow_run_id)
     assert nowhere in shown.description and nowhere in shown.data
-    assert "source catalogue is in reach" in shown.data and "goes on from there" in shown.data
+    assert "says what to check" in shown.data and "goes on from there" in shown.data
     wanted = "rshash: ingest Failed"
     notice = notices[subjects(notices, wanted).index(wanted)]
     assert nowhere in notice["body"] and str(shown.flow_run_id) in notice["body"]
@@ -160,4 +160,4 @@ def test_a_form_that_is_refused_says_what_to_change(tmp_path: Path) -> None:
     assert "outside the tile grid" in shown.description and shown.description.startswith(
         "AreaError: "
     )
-    assert "says what to change" in shown.data
+    assert "says what to check or to change" in shown.data
