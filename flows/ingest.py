@@ -58,7 +58,7 @@ def plan_sensor(parameters: IngestFlowParameters, sensor: str) -> IngestPlan:
             composite=parameters.composite,
         )
     except SourceError as error:
-        raise SourceError(f"No scenes of {sensor}: {error}") from None
+        raise SourceError(f"{sensor}: {error}") from None
 
 
 @task(
