@@ -43,7 +43,7 @@ from data_catalog.claims import (
     removal,
 )
 from data_catalog.errors import CatalogueError
-from data_catalog.stac_collections import describe
+from data_catalog.stac_collections import describe, extent_of
 from data_catalog.versions import series_of, settled
 
 __all__ = ["MODELS", "Catalogue"]
@@ -253,9 +253,19 @@ class Catalogue(PublishedRecords):
             item_ids = [
                 new for one in listed(record) for new in (others if one == item_id else [one])
             ]
-            return {**record, "links": [*links, *map(item_link, item_ids)]}
+            links += map(item_link, item_ids)
+            # What is removed goes in many steps, each of which would read all of the others.
+            extent = self._extent(collection_id, item_ids) if others else None
+            return {**record, "links": links, "extent": extent or record["extent"]}
 
         self.store.update_json(pointer_name(collection_id), change)
+
+    def _extent(self, collection_id: str, item_ids: list[str]) -> dict[str, Any] | None:
+        """Extent of published items; None where one is damaged, which keeps no other from use."""
+        try:
+            return extent_of([self._read(collection_id, item_id) for item_id in item_ids])
+        except CatalogueError:
+            return None
 
     def withdraw(self, collection_id: str, item_id: str) -> None:
         """Takes an item out of the catalogue, inside of the store's lock; its files stay behind."""

@@ -76,7 +76,7 @@ def describe(
         "providers": providers,
         "attribution": attribution(sources) or item.properties.get("attribution", ""),
         "rshash:sources": sources,
-        "extent": _extent(old.get("extent"), item),
+        "extent": extent_of([item], old.get("extent")),
         "links": [
             stac.link("root", "../catalog.json"),
             stac.link("parent", "../catalog.json"),
@@ -113,9 +113,18 @@ def _merge(old: list[dict[str, Any]], new: list[dict[str, Any]], key: str) -> li
     return list({record[key]: record for record in [*old, *new]}.values())
 
 
-def _extent(old: dict[str, Any] | None, item: pystac.Item) -> dict[str, Any]:
-    boxes = [*(old["spatial"]["bbox"][:1] if old else []), *([item.bbox] if item.bbox else [])]
-    spans = [*(old["temporal"]["interval"][:1] if old else []), _interval(item)]
+def extent_of(items: list[pystac.Item], old: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The extent of items in space and time.
+
+    Args:
+        items: The items; at least one.
+        old: An extent that it is to cover as well.
+    """
+    boxes = [
+        *(old["spatial"]["bbox"][:1] if old else []),
+        *(item.bbox for item in items if item.bbox),
+    ]
+    spans = [*(old["temporal"]["interval"][:1] if old else []), *map(_interval, items)]
     return {
         "spatial": {"bbox": [_union(boxes)]},
         "temporal": {"interval": [[min(s[0] for s in spans), max(s[1] for s in spans)]]},

@@ -9,6 +9,7 @@ from pathlib import Path
 import pystac
 import pytest
 from published_world import records
+from shapely.geometry import box, mapping
 from stac_schemas import assert_catalogue_valid
 
 from data_catalog import stac
@@ -272,6 +273,42 @@ def test_going_back_to_a_version_loses_none(catalogue):
         catalogue.roll_back(TILES, "zone-v3")
     with pytest.raises(CatalogueError, match="not published"):
         catalogue.roll_back(TILES, "zone-v9")
+
+
+def publish_seen(catalogue, item_id, day, west, supersedes=None):
+    item = stage(catalogue, item_id)
+    item.bbox = [west, 50.0, west + 1.0, 51.0]
+    item.geometry = mapping(box(*item.bbox))
+    item.datetime = datetime(2024, 6, day, tzinfo=UTC)
+    catalogue.publish(TILES, item, supersedes=supersedes)
+
+
+def days_and_box(catalogue):
+    extent = catalogue.collection(TILES).extent
+    [days], [bbox] = extent.temporal.intervals, extent.spatial.bboxes
+    return [moment.day for moment in days], bbox
+
+
+def test_the_extent_is_that_of_the_versions_gone_back_to(catalogue):
+    publish_seen(catalogue, "other-v1", day=2, west=8.0)
+    publish_seen(catalogue, "zone-v1", day=3, west=10.0)
+    publish_seen(catalogue, "zone-v2", day=9, west=14.0, supersedes="zone-v1")
+    assert days_and_box(catalogue) == ([2, 9], [8.0, 50.0, 15.0, 51.0])
+    catalogue.roll_back(TILES, "zone-v1")
+    assert days_and_box(catalogue) == ([2, 3], [8.0, 50.0, 11.0, 51.0])
+    catalogue.roll_back(TILES, "zone-v2")
+    assert days_and_box(catalogue) == ([2, 9], [8.0, 50.0, 15.0, 51.0])
+    assert_catalogue_valid(catalogue.root)
+
+
+def test_a_damaged_record_keeps_no_other_from_being_gone_back_to(catalogue):
+    publish_seen(catalogue, "other-v1", day=2, west=8.0)
+    publish_seen(catalogue, "zone-v1", day=3, west=10.0)
+    publish_seen(catalogue, "zone-v2", day=9, west=14.0, supersedes="zone-v1")
+    (catalogue.root / TILES / "other-v1" / "other-v1.json").write_text("{")
+    catalogue.roll_back(TILES, "zone-v1")
+    assert catalogue.item_ids(TILES) == ["other-v1", "zone-v1"]
+    assert days_and_box(catalogue) == ([2, 9], [8.0, 50.0, 15.0, 51.0])
 
 
 def roll_back_and_be_killed(catalogue, writes):
