@@ -31,10 +31,21 @@ def roll_back(
         CatalogueError: There is no such version, it is current already, or it is damaged; then
             nothing has changed.
     """
+    is_collection = target in catalogue.collections()
     if before is None:
+        if is_collection:
+            raise CatalogueError(
+                f"{target} is a collection: add `--before` with the moment that it is to go back "
+                "to, or name the one version that is to be current."
+            )
         collection_id, chosen = catalogue.find(target), [target]
     else:
-        catalogue.collection(target)
+        if not is_collection:
+            collection_id = catalogue.find(target)
+            raise CatalogueError(
+                f"{target} is an item, of {collection_id}: leave `--before` out to make it "
+                "current, or name the collection."
+            )
         collection_id = target
         moment = before if before.tzinfo else before.replace(tzinfo=UTC)
         chosen = older_versions(catalogue, target, stac.timestamp(moment))
