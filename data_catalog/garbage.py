@@ -1,4 +1,4 @@
-"""What a catalogue can do without: orphans, and what newer versions have replaced for long."""
+"""What a catalogue can do without: orphans, and what is superseded for long."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def garbage(
 ) -> list[Garbage]:
     """What may be removed: orphans and leftovers, and what is superseded, beyond a retention.
 
-    Superseded are versions of code tables that newer ones followed, segments none of whose
+    Superseded are versions of code tables that are not current, segments none of whose
     observations is current, and models without codes. Never among them: anything current, the model
     in use and the newest one, segments that current codes or a model that stays were made from, and
     what a run may be about to publish.
@@ -155,7 +155,7 @@ def _superseded(catalogue: Catalogue, retention: _Retention) -> dict[str, str]:
         if collection_id.startswith("codes-"):
             for versions in _superseded_versions(catalogue, collection_id):
                 for item_id in retention.beyond(collection_id, versions):
-                    found[f"{collection_id}/{item_id}"] = "a newer version replaced it"
+                    found[f"{collection_id}/{item_id}"] = "it is not current"
         elif collection_id.startswith("tiles-"):
             replaced = _replaced_segments(catalogue, collection_id, models)
             for item_id in retention.beyond(collection_id, _uncoded(catalogue, replaced)):

@@ -76,6 +76,8 @@ def test_versions_beyond_the_retention_go(catalogue: Catalogue) -> None:
     assert collect(catalogue, keep=2) == ids[:2]
     assert catalogue.versions(collection_id, ids[0]) == ids[2:]
     catalogue.roll_back(collection_id, ids[2])
+    # Newer ones, which nothing has replaced.
+    assert {one.why for one in garbage(catalogue, 0)} == {"it is not current"}
     assert collect(catalogue, older_than_days=0) == ids[3:]
     assert catalogue.item_ids(collection_id) == [ids[2]]
     codes_of_night(catalogue, model, 5)
