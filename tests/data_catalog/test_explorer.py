@@ -192,6 +192,19 @@ def test_everything_goes_by_keyboard(open_page, world):
     expect(page.locator("#query h2")).not_to_have_text(expected(world)[0])
 
 
+def test_the_crosshair_is_there_for_keys_alone(open_page):
+    page = open_page(f"?{centred_on(PLACES[11])}")
+    x, y = middle(page)
+    page.mouse.click(x + 5, y)
+    expect(page.locator("#query h2")).to_have_text(TILE)
+    expect(page.locator("#map")).to_be_focused()
+    expect(page.locator(".crosshair")).to_be_hidden()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".crosshair")).to_be_visible()
+    page.mouse.click(x + 5, y)
+    expect(page.locator(".crosshair")).to_be_hidden()
+
+
 def test_a_phone_shows_all_of_it_in_its_width(open_page, world):
     page = open_page(f"?tile={TILE}", PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
     expect(page.locator("#results li")).to_have_count(12)

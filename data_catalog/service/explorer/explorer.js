@@ -243,6 +243,10 @@ function listen() {
   by("map").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && event.target === by("map")) take(map.getCenter());
   });
+  // Leaflet focuses the map on a click, which browsers may show as if a key had done so.
+  const { dataset } = document.body;
+  document.addEventListener("keydown", () => { dataset.keys = ""; }, true);
+  document.addEventListener("pointerdown", () => { delete dataset.keys; }, true);
   map.on("mousemove", ({ latlng }) => {
     const tile = layer.at(latlng);
     const label = Number.isInteger(tile?.label) ? ` · pseudo-label ${tile.label}` : "";
