@@ -216,6 +216,11 @@ def parse_tile_id(tile_id: str) -> Tile:
     """
     match = _ID_PATTERN.fullmatch(tile_id)
     if match is None:
+        capitals = tile_id.upper()
+        if capitals != tile_id and _is_tile_id(capitals):
+            raise GridError(
+                f"Tile ID {tile_id!r} is malformed: write it in capitals, as {capitals}."
+            )
         raise GridError(
             f"Tile ID {tile_id!r} is malformed: expected UTM<size>-<zone><N|S>_<column>_<row>, "
             f"for example {EXAMPLE_ID}."
@@ -240,6 +245,14 @@ def parse_tile_id(tile_id: str) -> Tile:
     if tile.id != tile_id:
         raise GridError(f"Tile ID {tile_id!r} is malformed: write it as {tile.id}.")
     return tile
+
+
+def _is_tile_id(text: str) -> bool:
+    try:
+        parse_tile_id(text)
+    except GridError:
+        return False
+    return True
 
 
 def tile_at(lon: float, lat: float, size: int = DEFAULT_TILE_SIZE) -> Tile:

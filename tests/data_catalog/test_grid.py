@@ -163,7 +163,8 @@ def test_golden_ids(lon: float, lat: float, tile_id: str) -> None:
     [
         ("", "malformed"),
         ("UTM1920-32N-0177-2891", "malformed"),
-        ("utm1920-32N_0177_2891", "malformed"),
+        ("utm1920-32N_0177_2891", "write it in capitals, as UTM1920-32N_0177_2891."),
+        ("utm1920-61n_0177_2891", "expected UTM<size>"),
         ("UTM1920-32N_177_2891", "malformed"),
         ("UTM1920-32N_00177_2891", "write it as UTM1920-32N_0177_2891"),
         ("UTM1920-00N_0177_2891", "zone 00 does not exist"),
