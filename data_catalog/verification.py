@@ -83,7 +83,10 @@ def verify(
             for name in _published(catalogue, collection_id, faults)
         ]
     for done, (collection_id, name) in enumerate(items, 1):
-        faults += item_faults(catalogue, collection_id, name)
+        found = item_faults(catalogue, collection_id, name)
+        if found and name not in catalogue.item_ids(collection_id):
+            found = [_of_superseded(fault, record_name(collection_id, name)) for fault in found]
+        faults += found
         checked(done, len(items))
     return faults
 
@@ -105,6 +108,14 @@ def item_faults(catalogue: Catalogue, collection_id: str, item_id: str) -> list[
         if collection_id == MODELS and not faults:
             faults += [Fault(name, problem) for problem in _model_problems(root / folder, record)]
     return faults
+
+
+def _of_superseded(fault: Fault, record: str) -> Fault:
+    told = f"{fault.problem}; this version is not current"
+    if fault.file != record:
+        # Going back mends nothing of it. Without a good record it cannot be removed either.
+        told += ": `rshash catalog gc` with `--keep` can remove it"
+    return Fault(fault.file, told)
 
 
 def _model_problems(folder: Path, record: dict[str, Any]) -> Iterator[str]:

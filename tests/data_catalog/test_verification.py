@@ -13,6 +13,7 @@ from data_catalog import stac
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, collection_of, publish_code_tables
 from data_catalog.errors import CatalogueError
+from data_catalog.garbage import garbage, remove
 from data_catalog.models import publish_model
 from data_catalog.orphans import orphans
 from data_catalog.query import open_codes
@@ -164,9 +165,8 @@ def test_records_that_are_damaged_or_lead_nowhere_are_named(catalogue: Catalogue
     assert lost in {fault.problem for fault in verify(catalogue)}
     superseded = next(catalogue.root.glob(f"{codes(catalogue)}/*-v1/*-v1.json"))
     superseded.write_text("{")
-    assert (
-        "is not valid JSON" in found(catalogue)[superseded.relative_to(catalogue.root).as_posix()]
-    )
+    problem = found(catalogue)[superseded.relative_to(catalogue.root).as_posix()]
+    assert "is not valid JSON" in problem and "not current" in problem and "gc" not in problem
     pointer = catalogue.root / f"tiles-{S2}" / "collection.json"
     pointer.write_text("[")
     assert "is not valid JSON" in found(catalogue)[f"tiles-{S2}/collection.json"]
@@ -181,8 +181,14 @@ def test_readers_of_the_last_good_version_go_on(catalogue: Catalogue) -> None:
     old = next(catalogue.root.glob(f"{codes(catalogue)}/*-v1/codes-*.parquet"))
     truncate(old)
     assert len(open_codes(catalogue)) == 10
-    assert list(found(catalogue)) == [old.relative_to(catalogue.root).as_posix()]
+    [(file, problem)] = found(catalogue).items()
+    assert file == old.relative_to(catalogue.root).as_posix()
+    assert "this version is not current: `rshash catalog gc`" in problem
     assert len(pd.read_parquet(path)) == 10
+    remove(catalogue, garbage(catalogue, keep=0))
+    assert found(catalogue) == {}
+    truncate(path)
+    assert "not current" not in " ".join(found(catalogue).values())
 
 
 def test_files_that_nothing_points_to_are_orphans_and_no_faults(catalogue: Catalogue) -> None:
