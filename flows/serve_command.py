@@ -12,10 +12,13 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.errors import CatalogueError, QueryError
 from data_catalog.service.app import make_app
+from data_catalog.service.problems import problem
 from flows.query_parameters import ServeParameters
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -83,10 +86,11 @@ def _waited_for(parameters: ServeParameters, listener: socket.socket) -> FastAPI
 async def _nothing_yet(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         return
-    headers = {b"content-type": b"text/html; charset=utf-8", b"retry-after": b"10"}
-    start = {"type": "http.response.start", "status": 503, "headers": list(headers.items())}
-    await send(start)
-    await send({"type": "http.response.body", "body": NOTHING_YET.encode()})
+    headers = {"Retry-After": "10"}
+    answer = problem(503, "No codes are published yet: ask again later.", headers)
+    if "text/html" in Headers(scope=scope).get("accept", ""):
+        answer = HTMLResponse(NOTHING_YET, 503, headers)
+    await answer(scope, receive, send)
 
 
 def _listen(host: str, port: int) -> socket.socket:

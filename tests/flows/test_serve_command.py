@@ -2,9 +2,24 @@ import socket
 import sys
 
 import pytest
+from starlette.testclient import TestClient
 
 from data_catalog.catalogue import Catalogue
 from flows import cli
+from flows.serve_command import _nothing_yet
+
+
+@pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml", "application/json", "*/*"])
+def test_before_the_first_codes_browsers_get_a_page_and_others_a_problem(accept):
+    client = TestClient(_nothing_yet)
+    answer = client.get("/codes", headers={"accept": accept})
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "10"
+    if "html" in accept:
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "No codes are published yet" in answer.text
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"].startswith("No codes are published yet")
 
 
 @pytest.fixture
