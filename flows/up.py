@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -84,12 +84,14 @@ def _run(parameters: UpParameters) -> None:
         _tell(parameters, night)
         _watch(parameters, [server, worker, service])
     finally:
-        print("Ending …", flush=True)
+        with suppress(OSError):  # Nobody may read any more what it says.
+            print("Ending …", flush=True)
         end_flow_runs(parameters.home, SECONDS_FOR_RUNS)
         for child in (worker, service):
             child.end()
-        if is_healthy(address):
-            _tell_of_orphans(parameters.home, pending=True)
+        with suppress(OSError):
+            if is_healthy(address):
+                _tell_of_orphans(parameters.home, pending=True)
         server.end()
         end_leftovers(parameters.home)
 

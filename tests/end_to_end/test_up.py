@@ -182,6 +182,20 @@ def test_it_survives_the_death_of_any_of_its_processes(tmp_path: Path) -> None:
         assert marked(up.home) == {}
 
 
+def test_it_ends_all_of_it_where_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    with (
+        prepared(tmp_path) as up,
+        subprocess.Popen(
+            up.command, env=up.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"Starting the Prefect server")
+        process.stdout.close()
+        process.wait(SECONDS)
+        assert marked(up.home) == {}
+
+
 def answer(page: str) -> str | None:
     try:
         found = requests.get(page, timeout=10)
