@@ -130,7 +130,7 @@ class UpParameters(NightlyParameters):
     @property
     def night(self) -> NightlyParameters | None:
         """What every night is to do; None where only the running server knows all of it."""
-        if not self.area or SAVED in (self.area[: len(SAVED)], self.source[: len(SAVED)]):
+        if not self.area or any(one.startswith(SAVED) for one in (self.area, self.source)):
             return None
         return self.narrowed_to(NightlyParameters)
 

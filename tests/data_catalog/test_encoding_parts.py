@@ -15,6 +15,7 @@ from data_catalog.encoding_parts import (
     discard,
     encode_batch,
     encoded_rows,
+    only_encoding,
     plan_encoding,
 )
 from data_catalog.errors import CatalogueError
@@ -144,3 +145,13 @@ def test_nothing_to_encode_gives_no_batches(catalogue: Catalogue, model: Model) 
     plan = plan_encoding(catalogue, model.model_id, observations)
     assert plan.parts == () and encoded_rows(plan).empty
     discard(plan)
+
+
+def test_runs_by_one_model_take_turns(catalogue: Catalogue) -> None:
+    with only_encoding(catalogue, "one"):
+        with pytest.raises(BlockingIOError), only_encoding(catalogue, "one", wait=False):
+            pass
+        with only_encoding(catalogue, "another", wait=False):
+            pass
+    with only_encoding(catalogue, "one", wait=False):
+        pass

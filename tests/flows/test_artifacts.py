@@ -75,3 +75,12 @@ def test_flows_inside_may_share_one_page(prefect_api: str) -> None:
 
     assert set(artifacts_of(whole(shared=True))) == {"a-part"}
     assert set(artifacts_of(whole(shared=False))) == set()
+
+
+def test_a_sensor_of_any_id_has_its_artifacts(prefect_api: str) -> None:
+    @flow
+    def shows() -> str:
+        show_text("invalid-tiles-my_camera.v2", "# Invalid")
+        return str(get_run_context().flow_run.id)
+
+    assert list(artifacts_of(shows())) == ["invalid-tiles-my-camera-v2"]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from ingesting import S2
 from published_world import BANDS, index, make_model, publish_segment, tiles
 from two_blocks import area, two_scenes
 
+import flows.ingest
 from data_catalog import encoding_parts
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import collection_of, published_table
@@ -27,7 +29,7 @@ from data_catalog.models import publish_model
 from data_catalog.verification import verify
 from flows.parameters import IngestFlowParameters, RehashFlowParameters
 from flows.runner_parameters import RunnerParameters
-from flows.runners import check_runner
+from flows.runners import Runner, check_runner
 from rshash.errors import RshashError
 
 TILES = 128
@@ -84,6 +86,34 @@ def test_processes_write_the_same_bytes(
 ) -> None:
     skip_unless_installed(runner)
     assert run(server, tmp_path / "catalogue", runner=runner) == in_threads
+
+
+def test_no_more_processes_are_at_work_than_a_source_may_be_asked_at_once(
+    in_threads: dict[str, str],
+    server: FaultServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    under_way, most = 0, 0
+    submit, done = Runner.submit, flows.ingest.as_completed
+
+    def counted(runner: Runner, *arguments: Any, **named: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        return submit(runner, *arguments, **named)
+
+    def ended(futures: list[Any]) -> Iterator[Any]:
+        nonlocal under_way
+        for future in done(futures):
+            under_way -= 1
+            yield future
+
+    monkeypatch.setattr(Runner, "submit", counted)
+    monkeypatch.setattr(flows.ingest, "as_completed", ended)
+    monkeypatch.setattr(flows.ingest, "requests_at_once", lambda _: 1)
+    assert run(server, tmp_path / "catalogue", runner="processes") == in_threads
+    assert (most, under_way) == (1, 0)
 
 
 def kill_one_at_work(client: Client, catalog: Path, killed: list[int]) -> None:
