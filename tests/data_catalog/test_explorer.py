@@ -108,10 +108,9 @@ def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, world):
     first = page.locator("#results li").first
     expect(first).to_contain_text("0 bits")
     expect(first).to_contain_text("km")
-    page.wait_for_function(
-        "[...document.querySelectorAll('#query img, #results img')]"
-        ".slice(0, 5).every(img => img.naturalWidth > 100)"
-    )
+    for picture in page.locator("#query img, #results img").all()[:5]:
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("img => img.naturalWidth") > 100
 
 
 def test_the_slider_and_filters_search_again(open_page, world):
