@@ -34,27 +34,27 @@ def similar(
 
     **Example**: the 12 most similar tiles, at least 5 km away, as a picture
 
-        rshash similar UTM1920-32N_0177_2891 -k 12 --minimum-distance 5000 --picture similar.png
+        rshash similar UTM1920-32N_0305_2770 -k 12 --minimum-distance 5000 --picture similar.png
 
     Like the tile at a place, in a region, observed in summer and hardly clouded
 
-        rshash similar --lon 9.06 --lat 48.52 --bbox 8,47,10,49 --period 2024-06-01/2024-08-31
+        rshash similar --lon 10.17 --lat 48.01 --bbox 9.9,47.8,10.4,48.2 --period 2024-06-01/2024-08-31
         --minimum-clear 0.9
 
     More like these two, less like that one, as a file for a GIS
 
-        rshash similar --like UTM1920-32N_0177_2891 UTM1920-32N_0180_2891
-        --unlike UTM1920-32N_0179_2888 --output similar.geojson
+        rshash similar --like UTM1920-32N_0305_2770 UTM1920-32N_0298_2779
+        --unlike UTM1920-32N_0306_2760 --output similar.geojson
 
     Like an image; or all tiles within 6 bits of each of two
 
         rshash similar --image tile.tif
 
-        rshash similar UTM1920-32N_0177_2891 UTM1920-32N_0180_2891 --radius 6 -k 1000
+        rshash similar UTM1920-32N_0305_2770 UTM1920-32N_0298_2779 --radius 6 -k 1000
         --output similar.parquet
 
     Args:
-        tile_ids: Tile IDs, such as UTM1920-32N_0177_2891; `rshash tile LON LAT` tells a place's.
+        tile_ids: Tile IDs, such as UTM1920-32N_0305_2770; `rshash tile LON LAT` tells a place's.
         parameters: What else to be similar to, where to look and how many to show.
     """
     parameters = parameters or SimilarParameters()

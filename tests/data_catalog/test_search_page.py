@@ -13,8 +13,8 @@ from data_catalog.query import open_codes
 from data_catalog.query_filters import Filters
 
 PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
-QUERY = "UTM1920-32N_0177_2891"
-PLACES = [*tiles(64), *tiles(20, Zone(33, "N"))]
+QUERY = "UTM1920-32N_0305_2770"
+PLACES = [*tiles(64, column=304, row=2769), *tiles(20, Zone(33, "N"))]
 
 
 def block(language: str) -> str:
