@@ -16,6 +16,8 @@ from data_catalog.errors import QueryError
 from data_catalog.licences import attribution, source_years
 from data_catalog.observations import current_observations, read_tiles
 from data_catalog.query import PublishedCodes
+from data_catalog.query_filters import Filters
+from data_catalog.query_search import NO_FILTERS
 from data_catalog.sensors import get_sensor
 
 TRUE_COLOUR = ("red", "green", "blue")
@@ -114,6 +116,7 @@ def retrieval_sheet(
     path: str | Path,
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
+    filters: Filters = NO_FILTERS,
 ) -> None:
     """Writes a PNG that shows a tile and its neighbours by code, all in one stretch.
 
@@ -124,6 +127,7 @@ def retrieval_sheet(
         path: The picture's file.
         like: The examples, where there were some in place of one tile.
         unlike: The examples that results should not be like.
+        filters: What the results had to fulfil; the sheet says it.
 
     Raises:
         QueryError: A tile has no pixels in these bands, or the file cannot be written.
@@ -149,7 +153,8 @@ def retrieval_sheet(
     credit = attribution(source_years(sensor, observed["datetime"]))
     title = f"Nearest of {len(codes):,} tiles, by Hamming distance of {codes.bits}-bit codes"
     credit = f"{codes.model_id}. {credit}"
-    sheet = draw_sheet(queries, tiles, result, days, title, credit, bands == TRUE_COLOUR)
+    titles = [title, str(filters)]
+    sheet = draw_sheet(queries, tiles, result, days, titles, credit, bands == TRUE_COLOUR)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, "PNG", optimize=True)
@@ -162,7 +167,7 @@ def draw_sheet(
     tiles: NDArray[np.float32],
     neighbours: pd.DataFrame,
     days: list[str],
-    title: str,
+    titles: Sequence[str],
     credit: str,
     true_colour: bool = True,
 ) -> Image.Image:
@@ -173,7 +178,7 @@ def draw_sheet(
         tiles: float32 ``(q + n, 3, y, x)``, the queries first, then their neighbours.
         neighbours: ``tile_id``, ``distance`` and ``away_km`` of the n neighbours.
         days: Day of each of the tiles.
-        title: Stands above the neighbours.
+        titles: Lines above the neighbours, two at most.
         credit: Model, and attribution of the pixels.
         true_colour: Whether the tiles are reflectance of red, green and blue.
     """
@@ -189,7 +194,9 @@ def draw_sheet(
     draw = ImageDraw.Draw(sheet)
 
     draw.text((MARGIN, 20), "Places that look alike", INK, font(26))
-    draw.text((left, 28), title, FAINT, font(17))
+    for i, line in enumerate(titles):
+        room = (width - MARGIN - left) / max(1.0, draw.textlength(line, font(16)))
+        draw.text((left, 14 + 23 * i), line, FAINT, font(int(16 * min(1.0, room))))
     for i, (tile_id, role) in enumerate(queries.items()):
         x, y = MARGIN + i % 2 * step_x, HEADER + i // 2 * step_y
         sheet.paste(tile_picture(tiles[i], stretch, query_side), (x, y))

@@ -64,6 +64,25 @@ class Filters:
         """Whether any filter is a matter of where the tile asked for lies."""
         return self.minimum_distance_m > 0.0 or self.outside_block
 
+    def __str__(self) -> str:
+        """What the found tiles fulfil, in words; empty without filters."""
+        words = []
+        if self.minimum_distance_m > 0.0:
+            words.append(f"at least {self.minimum_distance_m / 1000:g} km away")
+        if self.outside_block:
+            words.append("in other blocks")
+        if self.region is not None:
+            west, south, east, north = self.region.bounds
+            words.append(f"in a region within {west:g},{south:g},{east:g},{north:g}")
+        if self.period is not None:
+            first, last = self.period
+            since = f" from {first:%Y-%m-%d}" if first.year > datetime.min.year else ""
+            until = f" to {last:%Y-%m-%d}" if last.year < datetime.max.year else ""
+            words.append(f"observed{since}{until}")
+        if self.minimum_clear > 0.0:
+            words.append(f"{self.minimum_clear:.0%} clear or more")
+        return ", ".join(words)
+
 
 def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -38,8 +38,8 @@ def similar(
 
     Like the tile at a place, in a region, observed in summer and hardly clouded
 
-        rshash similar --lon 10.17 --lat 48.01 --bbox 9.9,47.8,10.4,48.2 --period 2024-06-01/2024-08-31
-        --minimum-clear 0.9
+        rshash similar --lon 10.17 --lat 48.01 --bbox 9.9,47.8,10.4,48.2
+        --period 2024-06-01/2024-08-31 --minimum-clear 0.9
 
     More like these two, less like that one, as a file for a GIS
 
@@ -87,6 +87,7 @@ def similar(
             parameters.picture,
             parameters.like,
             parameters.unlike,
+            _filters(parameters),
         )
         print(f"Picture: {parameters.picture}")
 

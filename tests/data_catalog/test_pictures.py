@@ -11,6 +11,7 @@ from data_catalog.errors import QueryError
 from data_catalog.geoparquet import write_geoparquet
 from data_catalog.models import publish_model
 from data_catalog.pictures import (
+    PAPER,
     UNSEEN,
     Stretch,
     draw_sheet,
@@ -89,9 +90,9 @@ def test_a_sheet_of_any_number_of_neighbours_holds_them_all(neighbours):
     pixels = np.random.default_rng(0).random((1 + neighbours, 3, 16, 16), np.float32)
     days = ["2024-06-01"] * (1 + neighbours)
     sheet = np.asarray(
-        draw_sheet({"UTM1920-32N_0177_2891": "it"}, pixels, frame, days, "title", "credit")
+        draw_sheet({"UTM1920-32N_0177_2891": "it"}, pixels, frame, days, ["title"], "credit")
     )
-    blank = np.asarray(draw_sheet({"x": "it"}, pixels * np.nan, frame, days, "title", "credit"))
+    blank = np.asarray(draw_sheet({"x": "it"}, pixels * np.nan, frame, days, ["title"], "credit"))
     assert sheet.shape == blank.shape
     grey = (blank == UNSEEN).all(-1).sum()
     assert grey == (512 - 2 * 4) ** 2 + neighbours * 224**2
@@ -161,3 +162,11 @@ def test_one_band_is_shown_in_grey():
     grey = in_colour(tile)
     colours = Stretch.of(grey, true_colour=False).apply(grey[0])
     assert np.ptp(colours.astype(int), axis=-1).max() == 0 and np.ptp(colours) > 200
+
+
+def test_lines_above_the_neighbours_stay_on_the_sheet():
+    frame = pd.DataFrame({"tile_id": ["x"], "distance": 1, "away_km": 12.3})
+    pixels = np.zeros((2, 3, 16, 16), np.float32)
+    sheet = draw_sheet({"it": "it"}, pixels, frame, ["2024-06-01"] * 2, ["short", "long " * 40], "")
+    columns = (np.asarray(sheet)[30:64] != PAPER).any((0, 2)).nonzero()[0]
+    assert 0.8 * sheet.width < columns.max() < sheet.width - 10

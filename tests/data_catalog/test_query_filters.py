@@ -223,3 +223,16 @@ def test_the_version_names_what_was_opened(tmp_path):
     second = open_codes(catalogue)
     assert second.version != first.version
     assert (len(first), len(second)) == (3, 5)
+
+
+def test_filters_say_what_they_are():
+    june, july = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
+    first, last = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    everything = Filters(shapely.box(9.9, 47.8, 10.4, 48.2), (june, july), 0.9, 5000, True)
+    assert str(Filters()) == ""
+    assert str(everything) == (
+        "at least 5 km away, in other blocks, in a region within 9.9,47.8,10.4,48.2, "
+        "observed from 2024-06-01 to 2024-07-01, 90% clear or more"
+    )
+    assert str(Filters(period=(first, july))) == "observed to 2024-07-01"
+    assert str(Filters(period=(june, last))) == "observed from 2024-06-01"
