@@ -103,4 +103,4 @@ def tell_of_passed_over(
 
 
 def _command(bands: Sequence[str]) -> str:
-    return f"rshash ingest --bands {' '.join(bands)}"
+    return f"rshash ingest --area AREA --bands {' '.join(bands)}"

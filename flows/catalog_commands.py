@@ -106,7 +106,10 @@ def verify(
         faults = verification.verify(catalogue, item, progress.show)
     if faults:
         print_rows([vars(fault) for fault in faults], "Broken")
-        print("Restore these files from a backup, or go back with `rshash catalog rollback`.")
+        print(
+            "Restore these files from a backup. In place of a broken current code table "
+            "`rshash catalog rollback` makes an older version current again."
+        )
         sys.exit(1)
     print(f"{progress.done} items are as they were published.")
     left = [] if item else orphans(catalogue)
@@ -168,7 +171,7 @@ def gc(*, parameters: Annotated[GarbageParameters | None, Flat] = None) -> None:
     """Remove what nothing points to and, beyond a retention, what is superseded.
 
     Current versions, the model in use, models with codes, what current codes and models were made
-    from, and what a run has staged are never removed.
+    from, and what a run has staged within seven days are never removed.
 
     **Example**: what would go if two older versions of everything were kept
 

@@ -33,8 +33,8 @@ class GarbageParameters(CatalogParameters):
         None,
         ge=0.0,
         title="Older than (days)",
-        description="Superseded ones that were published longer ago go. Without this and --keep: "
-        "only what nothing points to.",
+        description="Superseded ones that were published more than this many days ago go; with "
+        "--keep both must hold. Without either: only what nothing points to.",
     )
     dry_run: bool = Field(
         False, title="Dry run", description="Only tell what would go, and how many bytes."

@@ -85,9 +85,10 @@ class SensorParameters(CatalogParameters):
     bands: list[str] = Field(
         default_factory=list,
         title="Bands",
-        description="Bands that are fetched, or that features are made from, such as red nir, or "
-        "all; every sensor takes those that it has. Without it: the sensors' default bands, but "
-        "for torchgeo's weights and timm the bands that these read.",
+        description="Bands that are fetched, and that random convolutional features are made from, "
+        "such as red nir, or all; every sensor takes those that it has. Without it: the sensors' "
+        "default bands. torchgeo's weights read bands of their own, timm red, green and blue: "
+        "these have to be fetched.",
     )
 
     @model_validator(mode="after")
@@ -279,12 +280,14 @@ class ExtractorParameters(Parameters):
         "downloaded without. One for all sensors, or one for each in their order.",
     )
     timm_architecture: str | None = Field(
-        None, title="timm architecture", description="For example mobilenetv1_100."
+        None,
+        title="timm architecture",
+        description="For example mobilenetv1_100, which sees red, green and blue.",
     )
     timm_options: dict[str, Any] = Field(
         default_factory=dict,
         title="timm options",
-        description="Further arguments of the architecture, such as pad_type.",
+        description='Further arguments of the architecture as JSON: \'{"pad_type": "same"}\'.',
     )
     reflectance_ceiling: float = Field(
         0.3,

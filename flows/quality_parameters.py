@@ -25,7 +25,7 @@ class QualityParameters(Parameters):
         ge=1,
         title="Minimum of distinct codes",
         description="Quality gate: codes that collapse to fewer are not published. Of few tiles a "
-        "quarter of their number is enough.",
+        "quarter of their number is enough, of a model learned from labels as many as classes.",
     )
     minimum_balance: float = Field(
         _DEFAULTS.balance,
@@ -106,8 +106,8 @@ class DriftParameters(Parameters):
         ge=0.0,
         le=1.0,
         title="Unfamiliar tiles that are drift",
-        description="Training anew is proposed where more than this share of them lie farther from "
-        "the training data than 99 % of it.",
+        description="Training anew is proposed where more than this share of a fixed set of tiles "
+        "lies farther from the mean of the training features than 99 % of the training tiles did.",
     )
 
     @property

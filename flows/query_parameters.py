@@ -53,7 +53,7 @@ class SimilarParameters(CatalogParameters):
         None,
         title="Image",
         description="Like this image file: a GeoTIFF or 16-bit PNG as large as the model's tiles, "
-        "with its bands.",
+        "with its bands. It has no place to measure distances from and is on no picture.",
     )
     like: list[str] = Field(
         default_factory=list, title="Like", description="Tile IDs: more like all of these …"
@@ -78,7 +78,7 @@ class SimilarParameters(CatalogParameters):
         None,
         title="Region",
         description="Only tiles with their centres in it: 'west,south,east,north' in degrees, "
-        "GeoJSON text, or a GeoJSON or GeoParquet file.",
+        "GeoJSON text, or a file of areas as for `rshash ingest --area`.",
     )
     period: Annotated[str | None, AfterValidator(_checked_period)] = Field(
         None,
@@ -112,7 +112,10 @@ class SimilarParameters(CatalogParameters):
         description="Also write the result to this file: .json, .geojson, .parquet or .csv.",
     )
     picture: Annotated[Path | None, AfterValidator(_checked_picture)] = Field(
-        None, title="Picture", description="Also write the tiles as a picture to this file: .png."
+        None,
+        title="Picture",
+        description="Also write the tiles as a picture to this file, "
+        ".png: for one tile, a place or --like, of up to 100 tiles.",
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import shapely
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from data_catalog.areas import parse_area
 from data_catalog.catalogue_address import check_address
@@ -43,12 +43,14 @@ def list_saved() -> None:
 
 
 @saved.command
-def area(name: str, area: str, /) -> None:
+def area(name: str, area: Annotated[str, Parameter(allow_leading_hyphen=True)], /) -> None:
     """Save an area of interest.
 
     **Example**
 
         rshash saved area tuebingen 8.9,48.4,9.3,48.6
+
+        rshash saved area andes -70.9,-33.6,-70.4,-33.2
 
         rshash saved area alps alps.geojson
 

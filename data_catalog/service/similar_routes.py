@@ -98,7 +98,9 @@ async def similar_to_place(
         }
     },
 )
-async def similar_to_image(request: Request, snapshot: Current, wanted: Wanted) -> Response:
+async def similar_to_image(
+    request: Request, snapshot: Current, wanted: Wanted, limit: Limit = PAGE, offset: Offset = 0
+) -> Response:
     """The tiles most like an image, which is the body; only where images are switched on."""
     if not request.app.state.images:
         raise ServiceError(501, "Images cannot be asked for here: start the service with --images.")
@@ -110,7 +112,7 @@ async def similar_to_image(request: Request, snapshot: Current, wanted: Wanted) 
             rows = await request.app.state.searches.like_codes(snapshot, code, wanted)
         except QueryError as error:
             raise ServiceError(422, str(error).replace(str(path), "The image")) from error
-    return _page(request, snapshot, {"image": True}, rows, PAGE, 0)
+    return _page(request, snapshot, {"image": True}, rows, limit, offset)
 
 
 def _code_of(request: Request, snapshot: Snapshot, path: Path) -> Any:

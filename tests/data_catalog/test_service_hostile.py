@@ -200,5 +200,9 @@ def test_an_image_of_a_tile_is_answered(client, tmp_path):
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["results"]) == 4
     assert answer.json()["results"][0]["away_km"] is None
+    page = client.post("/similar?k=4&limit=3", content=path.read_bytes(), headers=tiff).json()
+    assert page["results"] == answer.json()["results"][:3]
+    rest = client.post(f"/similar{page['next']}", content=path.read_bytes(), headers=tiff).json()
+    assert (rest["results"], rest["next"]) == (answer.json()["results"][3:], None)
     refused = client.post("/similar?minimum_distance=1", content=path.read_bytes(), headers=tiff)
     check_problem(refused, 422)

@@ -122,7 +122,6 @@ STAGES = ("looking", "looking", "encoding", "publishing codes", "publishing code
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
 def test_a_backfill_that_is_killed_goes_on(
     catalogue: Catalogue, processes: NightProcesses, tmp_path: Path
 ) -> None:

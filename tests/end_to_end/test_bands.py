@@ -56,7 +56,7 @@ def test_weights_learn_from_all_the_bands_they_read(
 
     training = TrainParameters(**given)
     with pytest.raises(
-        TrainingError, match=r"None of the 36 tiles .*`rshash ingest --bands coastal"
+        TrainingError, match=r"None of the 36 tiles .*`rshash ingest --area AREA --bands coastal"
     ):
         check_train(training)
     catalogue = Catalogue.open(given["catalog"])

@@ -172,7 +172,6 @@ def wait_for(what: str, found: Callable[[], T | None], seconds: float = 240) -> 
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(900)
 def test_a_night_ends_neither_with_the_one_before_nor_with_its_worker(
     client: SyncPrefectClient, disturbed: DisturbedWorld, tmp_path: Path
 ) -> None:

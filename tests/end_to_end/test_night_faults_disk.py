@@ -9,7 +9,7 @@ import pytest
 from disturbed_nights import DisturbedWorld, assert_as_undisturbed, page_of, run_called
 from night_process import Disturbance, NightProcesses
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 MIB = 16
 

@@ -14,7 +14,7 @@ from disturbed_nights import (
 )
 from night_process import Disturbance, NightProcesses
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 Moments = dict[str, int]
 Places = dict[tuple[str, str], str]

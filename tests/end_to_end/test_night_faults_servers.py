@@ -14,7 +14,7 @@ from stac_api import postgresql, postgresql_programs
 
 from data_catalog.catalogue import Catalogue
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 SLOW = Fault("*.tif", "latency", at_most=1, seconds=4.0)
 """So that a night is still reading when its server has ended."""

@@ -19,7 +19,7 @@ from data_catalog.catalogue import Catalogue
 from data_catalog.errors import SourceError
 from flows.parameters import NightlyParameters
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from data_catalog.errors import AreaError, CatalogueError
 from flows.parameters import CatalogParameters, IngestParameters
 from flows.publish_command import PublishParameters
 from flows.saved import everything, remove, save
-from flows.saved_commands import area, catalogue, source, stac_api
+from flows.saved_commands import area, catalogue, saved, source, stac_api
 from rshash.errors import RshashError
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -43,6 +43,12 @@ def test_an_area_is_saved_and_used_by_its_name(capsys: pytest.CaptureFixture[str
     remove("area", "a-box")
     with pytest.raises(RshashError, match=r"no area 'a-box' saved .* `rshash saved area a-box"):
         IngestParameters(area="saved:a-box")
+
+
+def test_an_area_west_of_greenwich_is_no_option() -> None:
+    west = "-70.9,-33.6,-70.4,-33.2"
+    _, bound, _ = saved.parse_args(["area", "andes", west])
+    assert bound.args == ("andes", west)
 
 
 def test_of_a_file_its_content_is_saved(tmp_path: Path) -> None:
