@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def check_port(host: str, port: int, option: str) -> None:
 
 
 @contextmanager
-def prefect_server(home: Path, preferred_port: int = 0) -> Iterator[str]:
+def prefect_server(home: Path, preferred_port: int | None = None) -> Iterator[str]:
     """Runs a Prefect server on loopback; the environment names it to what is imported or started.
 
     Args:
@@ -136,13 +137,15 @@ def wait_until_healthy(server: subprocess.Popen[bytes], address: str, log: Path)
     raise RshashError(f"The Prefect server did not start at {address}: its log is {log}.")
 
 
-def _free_port(preferred: int) -> int:
-    for port in (preferred, 0):
+def _free_port(preferred: int | None) -> int:
+    # Below the ports that connections are given: none takes it before the server does.
+    others = random.SystemRandom().sample(range(10_000, 32_768), 100)
+    for port in others if preferred is None else (preferred, *others):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return port
     raise RshashError("No port is free on 127.0.0.1.")

@@ -1,3 +1,4 @@
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,20 @@ from tiny_source import TinySource
 
 from data_catalog import byte_ranges, rasters
 from data_catalog.catalogue import Catalogue
+
+# Once for all processes that tests kill: importing takes longer than what they do. The server
+# that they are forked from is the same for all tests, and loads nothing more once it runs.
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    [
+        "__main__",
+        "data_catalog.code_tables",
+        "data_catalog.ingest",
+        "data_catalog.observations",
+        "data_catalog.segments",
+        "rshash.model",
+        "torchgeo.models",
+    ]
+)
 
 
 @pytest.fixture

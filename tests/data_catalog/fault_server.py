@@ -102,17 +102,17 @@ class FaultServer:
     def misbehave(self, *faults: Fault, seed: int = 0) -> None:
         """Sets the faults from now on; none to behave well. Forgets all requests."""
         body = {"faults": [asdict(fault) for fault in faults], "seed": seed}
-        self._open(f"{self.address}{CONTROL}faults", json.dumps(body).encode(), 20).close()
+        self._open(f"{self.address}{CONTROL}faults", json.dumps(body).encode(), 60).close()
 
     def requests(self, pattern: str = "*") -> list[Request]:
         """The requests since faults were set, in order, of the paths that match."""
-        with self._open(f"{self.address}{CONTROL}requests", timeout=20) as answer:
+        with self._open(f"{self.address}{CONTROL}requests", timeout=60) as answer:
             made = [Request(*row) for row in json.load(answer)]
         return [request for request in made if fnmatch(request.path, pattern)]
 
     def tokens(self) -> list[str]:
         """The secrets that were handed out."""
-        with self._open(f"{self.address}{CONTROL}tokens", timeout=20) as answer:
+        with self._open(f"{self.address}{CONTROL}tokens", timeout=60) as answer:
             return list(json.load(answer))
 
 
@@ -145,7 +145,7 @@ def fault_server(
         yield server
     finally:
         process.stdin.close()
-        process.wait(20)
+        process.wait(60)
 
 
 class _Server:

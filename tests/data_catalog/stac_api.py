@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import requests
+from free_ports import free_port
 from pypgstac.db import PgstacDB
 from pypgstac.load import Loader, Methods
 from pypgstac.migrate import Migrate
@@ -51,7 +52,7 @@ def postgresql(programs: Path) -> Iterator[dict[str, str]]:
         command += ["--pwfile", folder / "password", "--auth=scram-sha-256", "--encoding=UTF8"]
         command += ["--locale=C", "--no-sync"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user)
-        port = _free_port()
+        port = free_port()
         connection = {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(port),
@@ -150,9 +151,3 @@ def _is_healthy(address: str) -> bool:
         return requests.get(f"{address}/_mgmt/health", timeout=2).ok
     except (requests.ConnectionError, requests.Timeout):
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import time
 
 import pytest
+from browsing import SLOW
 from playwright.sync_api import expect, sync_playwright
 from published_world import SENSOR, index, make_model, publish_segment, random_codes
 from served_world import PLACES, served
@@ -38,6 +40,7 @@ def open_page(browser, address):
 
     def open_at(path="", viewport=DESKTOP, **options):
         context = browser.new_context(viewport=viewport, **options)
+        context.set_default_timeout(SLOW)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -52,6 +55,8 @@ def open_page(browser, address):
         )
         page.goto(f"{address}/{path}")
         page.wait_for_selector("body[data-ready]")
+        # What was loaded is drawn in the next frame.
+        page.evaluate("new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))")
         page.wait_for_load_state("networkidle")
         return page
 
@@ -93,13 +98,20 @@ def colour_at(page, x, y):
     )
 
 
+def wait_until(page, true):
+    deadline = time.monotonic() + SLOW / 1000
+    while not true():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
+
+
 def test_a_click_finds_the_nearest_tiles_and_shows_them(open_page, world):
     page = open_page(f"?{centred_on(PLACES[11])}")
     expect(page.locator("#about")).to_contain_text("40 tiles")
     x, y = middle(page)
     expect(page.locator("#map canvas")).not_to_have_attribute("data-pictures", "0")
     # The world's pictures grow brighter from west to east.
-    assert colour_at(page, x - 20, y)[0] + 5 < colour_at(page, x + 20, y)[0]
+    wait_until(page, lambda: colour_at(page, x - 20, y)[0] + 5 < colour_at(page, x + 20, y)[0])
     page.mouse.click(x, y)
     expect(page.locator("#query h2")).to_have_text(TILE)
     expect(page.locator("#results li")).to_have_count(12)
@@ -231,7 +243,7 @@ def test_tiles_of_a_few_pixels_are_pictures_too(open_page):
     page = open_page(f"?{centred_on(PLACES[11])[:-2]}8.25")
     canvas = page.locator("#map canvas")
     expect(canvas).to_have_attribute("data-pictures", str(len(PLACES)))
-    assert colour_at(page, *middle(page))[:3] != [0x7F, 0x8A, 0x80]
+    wait_until(page, lambda: colour_at(page, *middle(page))[:3] != [0x7F, 0x8A, 0x80])
     page = open_page(f"?{centred_on(PLACES[11])[:-2]}5")
     expect(page.locator("#map canvas")).to_have_attribute("data-pictures", "0")
 

@@ -155,7 +155,7 @@ def test_the_service_follows_a_switch(tmp_path) -> None:
     catalogue = publish_world(tmp_path / "catalogue")
     publish_model(catalogue, NEW)
     publish_codes(catalogue, NEW, PLACES)
-    with served(catalogue) as address, httpx.Client(base_url=address) as client:
+    with served(catalogue) as address, httpx.Client(base_url=address, timeout=60) as client:
         assert client.get("/codes").json()["model_id"] == OLD.model_id
         switch_model(catalogue, NEW.model_id)
         deadline = time.monotonic() + 60

@@ -37,7 +37,6 @@ from data_catalog.service.snapshots import open_snapshot
 from data_catalog.verification import verify
 
 PROCESSES = multiprocessing.get_context("forkserver")
-MODULES = ["data_catalog.code_tables", "data_catalog.segments", "torchgeo.models", "rshash.model"]
 ROUNDS = 6
 KILLS = 8
 
@@ -126,7 +125,6 @@ def test_publishers_that_race_never_overwrite_one_another(
 ) -> None:
     address = f"s3://{bucket}"
     catalogue = Catalogue.create(address)
-    PROCESSES.set_forkserver_preload(["__main__", *MODULES])
     start = PROCESSES.Barrier(2)
     pipes, processes = [], []
     for who in ("one", "other"):
@@ -165,7 +163,6 @@ def test_publishing_to_a_bucket_that_is_killed_leaves_whole_versions_only(
     model = make_model()
     publish_model(catalogue, model)
     publish_segment(catalogue, "clouds", index(PLACES).assign(state="invalid", reason="cloud"))
-    PROCESSES.set_forkserver_preload(["__main__", *MODULES])
     settings = environment(s3_server, str(tmp_path / "cache"))
 
     def run_night(number: int, moment: int | None = None, delay: float = 0.0) -> int | None:

@@ -30,11 +30,11 @@ def test_a_signing_service_that_does_not_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(profiles, "SIGNING_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(profiles.planetary_computer, "sign_url", lambda _: time.sleep(5))
+    monkeypatch.setattr(profiles.planetary_computer, "sign_url", lambda _: time.sleep(60))
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"no answer in 0\.1 s"):
         sign("https://host/a.tif", "planetary-computer")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 def test_what_does_not_answer_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +46,7 @@ def test_what_does_not_answer_is_left_alone_for_a_while(monkeypatch: pytest.Monk
     with pytest.raises(SourceError, match="has just not answered"):
         sign("https://host/b.tif", "planetary-computer")
     monkeypatch.setattr(profiles, "_silent_until", time.monotonic())
+    monkeypatch.setattr(profiles, "SIGNING_TIMEOUT_S", 60.0)
     assert sign("https://host/b.tif", "planetary-computer") == "https://host/b.tif?sig=x"
 
 

@@ -32,7 +32,7 @@ def codes(world):
 
 @pytest.fixture(scope="module")
 def client(address):
-    with httpx.Client(base_url=address) as client:
+    with httpx.Client(base_url=address, timeout=60) as client:
         yield client
 
 
@@ -206,7 +206,7 @@ def test_what_one_asks_in_vain_does_not_spoil_the_others(client):
 def test_a_new_version_is_served_without_dropping_a_request(tmp_path):
     catalogue = publish_world(tmp_path / "catalogue")
     model = make_model()
-    with served(catalogue) as address, httpx.Client(base_url=address) as client:
+    with served(catalogue) as address, httpx.Client(base_url=address, timeout=60) as client:
         etag = client.get(f"/tiles/{TILE}").headers["etag"]
         more = tiles(48)
         publish_code_tables(catalogue, model, code_rows(index(more[40:]), random_codes(8, seed=9)))
@@ -235,7 +235,7 @@ def test_codes_of_another_model_make_no_version_until_it_is_in_use(tmp_path):
 
 def test_a_damaged_version_is_passed_over_and_told(tmp_path):
     catalogue = publish_world(tmp_path / "catalogue")
-    with served(catalogue) as address, httpx.Client(base_url=address) as client:
+    with served(catalogue) as address, httpx.Client(base_url=address, timeout=60) as client:
         pointer = catalogue.root / f"tiles-{SENSOR}" / "collection.json"
         text = pointer.read_text()
         pointer.write_text(text[:100])
@@ -250,7 +250,7 @@ def test_a_table_that_is_cut_off_is_told_until_a_good_version_is_gone_back_to(tm
     model = make_model()
     publish_code_tables(catalogue, model, code_rows(index(PLACES, "2024-06-05"), CODES))
     current = catalogue.items(collection_of(model.model_id))[0]
-    with served(catalogue) as address, httpx.Client(base_url=address) as client:
+    with served(catalogue) as address, httpx.Client(base_url=address, timeout=60) as client:
         os.truncate(catalogue.asset_path(current, "embeddings"), 0)
         answer = client.get(f"/tiles/{TILE}/similar")
         assert answer.status_code == 503

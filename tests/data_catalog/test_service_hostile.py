@@ -181,7 +181,7 @@ def test_a_hundred_megabytes_are_cut_short(client):
 
 def test_images_are_switched_off_unless_asked_for(world):
     with served(world) as address:
-        answer = httpx.post(f"{address}/similar", content=b"", headers=PNG)
+        answer = httpx.post(f"{address}/similar", content=b"", headers=PNG, timeout=60)
     assert "--images" in check_problem(answer, 501)
 
 

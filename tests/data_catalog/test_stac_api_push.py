@@ -54,7 +54,7 @@ def published(api: str, catalogue: Catalogue) -> Iterator[Catalogue]:
     publish_codes(catalogue, seed=0)
     yield catalogue
     for collection in catalogue.collections():
-        requests.delete(f"{api}/collections/{collection}", timeout=10)
+        requests.delete(f"{api}/collections/{collection}", timeout=60)
 
 
 def publish_codes(catalogue: Catalogue, seed: int) -> str:
@@ -90,7 +90,7 @@ def test_records_arrive_once_and_as_they_were_sent(
     assert found[second].properties["table:row_count"] == 3
     links = {link.rel: str(link.target) for link in found[second].links}
     for rel, item_id in (("predecessor-version", first), ("emb:model", make_model().model_id)):
-        answer = requests.get(links[rel], timeout=10)
+        answer = requests.get(links[rel], timeout=60)
         assert answer.json()["id"] == item_id
 
 
@@ -108,7 +108,7 @@ def test_what_the_api_gives_back_is_valid(api: str, published: Catalogue) -> Non
     push(published, api)
     client = pystac_client.Client.open(api)
     for collection in published.collections():
-        assert_valid(requests.get(f"{api}/collections/{collection}", timeout=10).json())
+        assert_valid(requests.get(f"{api}/collections/{collection}", timeout=60).json())
         items = list(client.search(collections=[collection]).items_as_dicts())
         assert len(items) == len(published.item_ids(collection))
         for item in items:
@@ -120,20 +120,20 @@ def test_what_the_api_gives_back_is_valid(api: str, published: Catalogue) -> Non
 def test_what_was_changed_there_is_put_right(api: str, published: Catalogue) -> None:
     push(published, api)
     address = f"{api}/collections/tiles-{SENSOR}/items/20240602"
-    item = requests.get(address, timeout=10).json()
+    item = requests.get(address, timeout=60).json()
     item["properties"]["license"] = "CC0-1.0"
-    assert requests.put(address, json=item, timeout=10).ok
+    assert requests.put(address, json=item, timeout=60).ok
     assert counted(push(published, api)) == {"added": 0, "updated": 1, "unchanged": 6}
-    assert requests.get(address, timeout=10).json()["properties"]["license"] != "CC0-1.0"
+    assert requests.get(address, timeout=60).json()["properties"]["license"] != "CC0-1.0"
 
 
 def test_other_items_of_the_api_are_left_alone(api: str, published: Catalogue) -> None:
     push(published, api)
     items = f"{api}/collections/tiles-{SENSOR}/items"
-    foreign = requests.get(f"{items}/20240602", timeout=10).json() | {"id": "foreign"}
-    assert requests.post(items, json=foreign, timeout=10).ok
+    foreign = requests.get(f"{items}/20240602", timeout=60).json() | {"id": "foreign"}
+    assert requests.post(items, json=foreign, timeout=60).ok
     assert counted(push(published, api)) == {"added": 0, "updated": 0, "unchanged": 7}
-    assert requests.get(f"{items}/foreign", timeout=10).ok
+    assert requests.get(f"{items}/foreign", timeout=60).ok
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def test_requests_that_fail_are_made_again(api: str, published: Catalogue) -> No
     with unreliable(api) as (address, tried):
         assert counted(push(published, address)) == {"added": 7, "updated": 0, "unchanged": 0}
     assert any(tried.count(request) > 1 for request in tried if request.startswith("POST"))
-    there = requests.get(f"{api}/collections/tiles-{SENSOR}/items", timeout=10).json()
+    there = requests.get(f"{api}/collections/tiles-{SENSOR}/items", timeout=60).json()
     assert len(there["features"]) == SEGMENTS
 
 

@@ -12,22 +12,33 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.flow_runs import resume_flow_run
 
 
-def _paused_run(answered: set[UUID]) -> FlowRun:
-    """The flow run that waits for a decision, at another question than those answered."""
+def _paused_runs() -> list[FlowRun]:
     wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
     with get_client(sync_client=True) as client:
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            for run in client.read_flow_runs(flow_run_filter=wanted):
-                if run.state_id not in answered:
-                    return run
-            time.sleep(0.2)
+        return client.read_flow_runs(flow_run_filter=wanted)
+
+
+def _paused_run(answered: set[UUID | None]) -> FlowRun:
+    """The flow run that waits for a decision, at another question than those answered."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        for run in _paused_runs():
+            if run.state_id not in answered:
+                return run
+        time.sleep(0.2)
     raise AssertionError("No run waits for a decision.")
 
 
 def by_the_interface(run: FlowRun, approve: bool) -> None:
     """Answers as a program would."""
-    resume_flow_run(run.id, run_input={"approve": approve})
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return resume_flow_run(run.id, run_input={"approve": approve})
+        except RuntimeError:
+            # A run is paused before its form is saved.
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 def decided(
@@ -53,14 +64,15 @@ def decided(
             outcome.append(error)
 
     # The settings that name the server are this thread's own.
-    thread = Thread(target=copy_context().run, args=(run,))
+    thread = Thread(target=copy_context().run, args=(run,), daemon=True)
+    answered = {run.state_id for run in _paused_runs()}
     thread.start()
-    answered: set[UUID] = set()
     for approve in decisions:
         waiting = _paused_run(answered)
         assert waiting.state_id is not None
         answered.add(waiting.state_id)
         meanwhile()
         answer(waiting, approve)
-    thread.join(200)
+    thread.join(400)
+    assert not thread.is_alive()
     return outcome[0]

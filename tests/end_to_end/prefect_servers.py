@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from free_ports import free_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from stac_api import postgresql_programs
 
@@ -28,9 +28,7 @@ class PrefectServer:
     """
 
     def __init__(self, home: Path, database: dict[str, str] | None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = str(probe.getsockname()[1])
+        self._port = str(free_port())
         self._home = home
         self._health = f"http://127.0.0.1:{self._port}/api/health"
         self.environment = os.environ | {

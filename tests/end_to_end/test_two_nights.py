@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -104,20 +105,25 @@ def test_the_page_of_a_night_without_news_says_so(nights: Nights) -> None:
     assert "no code changed" in shown["nightly"].description and "changed-tiles" not in shown
 
 
-def test_what_is_published_becomes_assets_with_their_origin(nights: Nights) -> None:
-    model_id = nights.catalogue.latest_model_id()
+def newest_assets() -> dict[str, dict[str, Any]]:
+    """What was told of each published collection last."""
+    wanted = {"filter": {"event": {"name": ["prefect.asset.materialization.succeeded"]}}}
     with get_client(sync_client=True) as client:
-        found = client.request(
-            "POST",
-            "/events/filter",
-            json={"filter": {"event": {"name": ["prefect.asset.materialization.succeeded"]}}},
-        ).json()["events"]
-    told = {event["resource"]["prefect.resource.name"]: event for event in reversed(found)}
-    assert set(told) >= {"tiles-sentinel-2-l2a", "models", f"codes-{model_id}"}
-    origin = {one["prefect.resource.id"] for one in told[f"codes-{model_id}"]["related"]}
+        found = client.request("POST", "/events/filter", json=wanted).json()["events"]
+    return {event["resource"]["prefect.resource.name"]: event for event in reversed(found)}
+
+
+def test_what_is_published_becomes_assets_with_their_origin(nights: Nights) -> None:
+    codes = f"codes-{nights.catalogue.latest_model_id()}"
+    published = [nights.reports[1]["published"][0]["item"]]
+    deadline = time.monotonic() + 120
+    # Events are told some seconds late.
+    while (told := newest_assets()).get(codes, {}).get("payload", {}).get("items") != published:
+        assert time.monotonic() < deadline, told
+        time.sleep(1)
+    assert set(told) >= {"tiles-sentinel-2-l2a", "models", codes}
+    origin = {one["prefect.resource.id"] for one in told[codes]["related"]}
     assert f"{nights.catalogue.store.uri}/tiles-sentinel-2-l2a" in origin
-    published = told[f"codes-{model_id}"]["payload"]["items"]
-    assert published == [nights.reports[1]["published"][0]["item"]]
 
 
 def test_published_assets_are_never_changed(nights: Nights) -> None:

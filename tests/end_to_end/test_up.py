@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from free_ports import free_port
 from stac_api import postgresql, postgresql_programs
 
 from flows.supervisor import living_flow_runs, marked
@@ -31,12 +32,6 @@ def wait_for(what: str, found: Callable[[], Any], seconds: float = SECONDS) -> A
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.3)
     return result
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass
@@ -75,7 +70,7 @@ class Up:
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(SECONDS)
 
     def ask(self, path: str, **body: Any) -> Any:
         address = f"http://127.0.0.1:{self.port}/api/{path}"

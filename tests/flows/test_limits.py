@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextvars import copy_context
-from threading import Thread
+from threading import Event, Lock, Thread
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -24,36 +24,47 @@ def two_gpus() -> Iterator[None]:
         client.delete_global_concurrency_limit_by_name(GPU_LIMIT)
 
 
-def at_work_at_once(trainings: list[int]) -> int:
-    """How many GPUs trainings of so many processes had at once, at the most."""
-    moments: list[tuple[float, int]] = []
+def at_work_at_once(trainings: list[int], meeting: int) -> int:
+    """How many GPUs trainings of so many processes had at once, at the most.
+
+    Those that begin wait for one another until so many have met.
+    """
+    lock, met = Lock(), Event()
+    inside = most = begun = 0
 
     def train(processes: int) -> None:
+        nonlocal inside, most, begun
         with gpus(processes):
-            moments.append((time.monotonic(), processes))
-            time.sleep(1.0)
-            moments.append((time.monotonic(), -processes))
+            with lock:
+                inside, begun = inside + processes, begun + 1
+                most = max(most, inside)
+                if begun >= meeting:
+                    met.set()
+            met.wait(60)
+            # One too many would come now.
+            time.sleep(0.5)
+            with lock:
+                inside -= processes
 
     threads = [Thread(target=copy_context().run, args=(train, one)) for one in trainings]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
-    assert len(moments) == 2 * len(trainings)
-    held = [sum(change for _, change in sorted(moments)[: end + 1]) for end in range(len(moments))]
-    return max(held)
+        thread.join(200)
+    assert not any(thread.is_alive() for thread in threads) and begun == len(trainings)
+    return most
 
 
-@pytest.mark.parametrize("trainings", [[1, 1, 1], [2, 1]])
+@pytest.mark.parametrize(("trainings", "meeting"), [([1, 1, 1], 2), ([2, 1], 1)])
 def test_no_more_trainings_at_once_than_there_are_gpus(
-    two_gpus: None, trainings: list[int]
+    two_gpus: None, trainings: list[int], meeting: int
 ) -> None:
-    assert at_work_at_once(trainings) == 2
+    assert at_work_at_once(trainings, meeting) == 2
 
 
 def test_without_a_limit_all_train_at_once() -> None:
-    assert at_work_at_once([1, 1, 1]) == 3
+    assert at_work_at_once([1, 1, 1], meeting=3) == 3
 
 
 def test_a_training_that_wants_more_gpus_than_there_are_takes_them_all(two_gpus: None) -> None:
-    assert at_work_at_once([4]) == 4
+    assert at_work_at_once([4], meeting=1) == 4

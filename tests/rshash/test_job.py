@@ -1,6 +1,5 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from free_ports import free_port
 
 from rshash import distributed
 from rshash.ahcl import AhclSettings, train_ahcl
@@ -183,10 +183,7 @@ while "gloo" in threads():
 
 def run_together(program: str, folder: Path, *arguments: str) -> list[dict[str, np.ndarray]]:
     """What each of two processes of a program leaves in its .npz file."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     program += NO_THREAD_OF_THE_GROUP_IS_LEFT
     command = [sys.executable, "-c", program, str(folder), *arguments]
     running = [

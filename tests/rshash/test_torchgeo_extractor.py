@@ -203,6 +203,7 @@ def test_several_normalisations_are_one() -> None:
 def test_landsat_weights_read_8_bit_images_cut_off_at_their_brightest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.manual_seed(0)
     publish(folder, get_model("resnet18", in_chans=6).state_dict(), LANDSAT, monkeypatch)
     extractor = make_extractor({"kind": "torchgeo", "weights": LANDSAT})
     bright = tiles(6)
@@ -304,6 +305,7 @@ def test_croma_reads_the_modality_that_the_sensor_has(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = get_weight("CROMABase_Weights.CROMA_VIT")
+    torch.manual_seed(0)
     network = get_model("croma_base", modalities=["sar"], image_size=120).eval()
     state = {
         "s1_encoder": network.s1_encoder.state_dict(),

@@ -15,7 +15,10 @@ async function fetchJson(address, signal) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The service does not answer. Is it running, and are you online?");
   }
-  const body = await response.json().catch(() => ({}));
+  const body = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return {};
+  });
   if (!response.ok) {
     throw new Problem(body.detail ?? `The service answered ${response.status}.`, response.status);
   }
