@@ -85,10 +85,9 @@ class SensorParameters(CatalogParameters):
     bands: list[str] = Field(
         default_factory=list,
         title="Bands",
-        description="Bands that are fetched, and that random convolutional features are made from, "
-        "such as red nir, or all; every sensor takes those that it has. Without it: the sensors' "
-        "default bands. torchgeo's weights read bands of their own, timm red, green and blue: "
-        "these have to be fetched.",
+        description="Bands that are fetched, and that random features are made from, such as red "
+        "nir, or all; every sensor takes those that it has. Without it: the sensors' default bands. "
+        "torchgeo's weights read their own, timm red, green and blue: fetch these.",
     )
 
     @model_validator(mode="after")
@@ -280,9 +279,7 @@ class ExtractorParameters(Parameters):
         "downloaded without. One for all sensors, or one for each in their order.",
     )
     timm_architecture: str | None = Field(
-        None,
-        title="timm architecture",
-        description="For example mobilenetv1_100, which sees red, green and blue.",
+        None, title="timm architecture", description="Such as mobilenetv1_100; reads RGB."
     )
     timm_options: dict[str, Any] = Field(
         default_factory=dict,
