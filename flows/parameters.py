@@ -86,7 +86,7 @@ class SensorParameters(CatalogParameters):
         default_factory=list,
         title="Bands",
         description="Bands that are fetched, and that random features are made from, such as red "
-        "nir, or all; every sensor takes those that it has. Without it: the sensors' default bands. "
+        "nir, or all; every sensor takes those that it has. Without it: their default bands. "
         "torchgeo's weights read their own, timm red, green and blue: fetch these.",
     )
 
