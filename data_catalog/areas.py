@@ -174,9 +174,9 @@ def _span(part: str, text: str) -> tuple[datetime, datetime]:
         if match := _DATE.fullmatch(part):
             return _days_of(*(int(group) if group else None for group in match.groups()))
         moment = datetime.fromisoformat(part)
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise _no_period(text) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment, moment
 
 
@@ -185,12 +185,16 @@ def _days_of(
 ) -> tuple[datetime, datetime]:
     assert year is not None
     start = datetime(year, month or 1, day or 1, tzinfo=UTC)
-    if day:
-        after = start + timedelta(days=1)
-    elif month:
-        after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    else:
-        after = datetime(year + 1, 1, 1, tzinfo=UTC)
+    try:
+        if day:
+            after = start + timedelta(days=1)
+        elif month:
+            after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        else:
+            after = datetime(year + 1, 1, 1, tzinfo=UTC)
+    except (OverflowError, ValueError):
+        # Nothing comes after the year 9999.
+        return start, datetime.max.replace(tzinfo=UTC)
     return start, after - timedelta(microseconds=1)
 
 

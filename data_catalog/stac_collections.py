@@ -126,7 +126,7 @@ def extent_of(items: list[pystac.Item], old: dict[str, Any] | None = None) -> di
     ]
     spans = [*(old["temporal"]["interval"][:1] if old else []), *map(_interval, items)]
     return {
-        "spatial": {"bbox": [_union(boxes)]},
+        "spatial": {"bbox": [union_of_boxes(boxes)]},
         "temporal": {"interval": [[min(s[0] for s in spans), max(s[1] for s in spans)]]},
     }
 
@@ -140,10 +140,23 @@ def _interval(item: pystac.Item) -> list[str]:
     return [stac.timestamp(moment)] * 2
 
 
-def _union(boxes: list[list[float]]) -> list[float]:
+def union_of_boxes(boxes: list[list[float]]) -> list[float]:
+    """The smallest box around boxes of west, south, east and north; west > east crosses 180°."""
     if not boxes:
         return [-180.0, -90.0, 180.0, 90.0]
+    south, north = min(box[1] for box in boxes), max(box[3] for box in boxes)
     crossing = any(west > east for west, _, east, _ in boxes)
-    west = -180.0 if crossing else min(box[0] for box in boxes)
-    east = 180.0 if crossing else max(box[2] for box in boxes)
-    return [west, min(box[1] for box in boxes), east, max(box[3] for box in boxes)]
+    west, east = min(box[0] for box in boxes), max(box[2] for box in boxes)
+    if crossing:
+        west, east = -180.0, 180.0
+    # The same boxes in longitudes of 0 to 540, which go on over the antimeridian.
+    over_west = min(west_ % 360.0 for west_, _, _, _ in boxes)
+    over_east = max(_east_of(box) for box in boxes)
+    if over_west <= 180.0 < over_east and over_east - over_west < east - west:
+        west, east = over_west, over_east - 360.0
+    return [west, south, east, north]
+
+
+def _east_of(box: list[float]) -> float:
+    west, _, east, _ = box
+    return west % 360.0 + (east - west) + (360.0 if east < west else 0.0)

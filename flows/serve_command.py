@@ -16,10 +16,11 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse
 
 from data_catalog.catalogue import Catalogue
-from data_catalog.errors import CatalogueError, QueryError
+from data_catalog.errors import QueryError
 from data_catalog.service.app import make_app
 from data_catalog.service.problems import problem
 from flows.query_parameters import ServeParameters
+from rshash.errors import RshashError
 
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -68,7 +69,7 @@ def _waited_for(parameters: ServeParameters, listener: socket.socket) -> FastAPI
         while not found:
             try:
                 found.append(_app(parameters))
-            except (CatalogueError, QueryError) as error:
+            except (RshashError, OSError, ValueError) as error:
                 if str(error) != said:
                     said = str(error)
                     print(f"Waiting: {said}", file=sys.stderr, flush=True)

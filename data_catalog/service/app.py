@@ -75,10 +75,14 @@ def make_app(
         app.include_router(routes.router)
     app.mount("/", StaticFiles(directory=EXPLORER, html=True), name="explorer")
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
-    app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET"], expose_headers=["ETag"]
-    )
     app.add_middleware(GuardRequests)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET"],
+        allow_headers=["If-None-Match"],
+        expose_headers=["ETag"],
+    )
     app.add_middleware(AnswerHead)
     app.add_middleware(CountRequests, metrics=metrics)
     return app

@@ -5,18 +5,9 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from data_catalog.service.problems import problem
+from data_catalog.service.problems import SECURITY_HEADERS, problem
 
 LONGEST_ADDRESS = 4_000
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class GuardRequests:
@@ -36,6 +27,8 @@ class GuardRequests:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                # Kept files of an older release would not fit new ones.
+                headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         length = len(scope["raw_path"]) + len(scope["query_string"])

@@ -125,6 +125,10 @@ async def search(
         raise ServiceError(
             422, f"The codes have {bits} bits: expected a radius of 0 to {bits}, found {radius}."
         )
+    if period and period.strip().startswith("P"):
+        raise ServiceError(
+            422, "A duration means other days every day: give the period as 'start/end'."
+        )
     return Search(k, radius, bbox, period, minimum_clear, minimum_distance, outside_block)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.current_view import current_view
-from data_catalog.errors import QueryError
+from data_catalog.errors import CatalogueError, QueryError
 from data_catalog.observations import read_tiles
 from data_catalog.pictures import TRUE_COLOUR, Stretch, in_colour, tile_picture
 from data_catalog.sensors import get_sensor
@@ -73,7 +73,23 @@ class TilePictures:
         same = self._of_one_size
         chosen = np.unique(np.linspace(same.start, same.stop - 1, STRETCH_TILES).astype(int))
         tile_ids = self._observations.index[chosen].tolist()
-        return Stretch.of(self._pixels(tile_ids), self._bands == TRUE_COLOUR)
+        try:
+            pixels = self._pixels(tile_ids)
+        except CatalogueError:
+            pixels = self._readable_pixels(tile_ids)
+        return Stretch.of(pixels, self._bands == TRUE_COLOUR)
+
+    def _readable_pixels(self, tile_ids: list[str]) -> NDArray[np.float32]:
+        """Of those tiles that can be read: a damaged segment must not take away all pictures."""
+        readable = []
+        for tile_id in tile_ids:
+            try:
+                readable.append(self._pixels([tile_id]))
+            except CatalogueError as error:
+                last = error
+        if not readable:
+            raise last
+        return np.concatenate(readable)
 
     def _pixels(self, tile_ids: list[str]) -> NDArray[np.float32]:
         observed = self._observations.loc[tile_ids]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from data_catalog.service.problems import ServiceError
 
@@ -29,12 +30,15 @@ async def receive_image(request: Request, path: Path) -> None:
     if declared.isdecimal() and int(declared) > LARGEST_BYTES:
         raise _too_large(int(declared))
     size = 0
-    with path.open("wb") as file:
-        async for part in request.stream():
-            size += len(part)
-            if size > LARGEST_BYTES:
-                raise _too_large(size)
-            file.write(part)
+    try:
+        with path.open("wb") as file:
+            async for part in request.stream():
+                size += len(part)
+                if size > LARGEST_BYTES:
+                    raise _too_large(size)
+                file.write(part)
+    except ClientDisconnect:
+        raise ServiceError(400, "The upload ended before all of it had arrived.") from None
 
 
 def _too_large(size: int) -> ServiceError:

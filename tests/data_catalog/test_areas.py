@@ -152,3 +152,9 @@ def test_a_bad_period_is_refused_with_good_examples(text: str) -> None:
 def test_a_period_that_ends_before_it_starts_is_refused() -> None:
     with pytest.raises(AreaError, match="ends before it starts"):
         parse_period("2024-08-31/2024-06-01")
+
+
+def test_the_last_year_that_a_calendar_has_is_a_period() -> None:
+    last = "9999-12-31T23:59:59.999999Z"
+    for text in ("2024-01-01/9999-12-31", "2024-01-01/9999-12", "2024-01-01/9999"):
+        assert parse_period(text) == f"2024-01-01T00:00:00Z/{last}"

@@ -4,15 +4,17 @@ import re
 import shutil
 import time
 
+import httpx
 import pytest
 from browsing import SLOW
 from playwright.sync_api import expect, sync_playwright
 from published_world import SENSOR, index, make_model, publish_segment, random_codes
-from served_world import PLACES, served
+from served_world import PLACES, publish_world, served
 
 from data_catalog.catalogue import Catalogue
 from data_catalog.code_tables import code_rows, publish_code_tables
 from data_catalog.grid import tile_at
+from data_catalog.model_switch import switch_model
 from data_catalog.models import publish_model
 from data_catalog.query import open_codes
 from data_catalog.query_filters import Filters
@@ -196,6 +198,7 @@ def test_everything_goes_by_keyboard(open_page, world):
     page.locator("#results button.card").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#query h2")).to_have_text(expected(world)[0])
+    expect(page.locator("#query h2")).to_be_focused()
     # The map: its middle is a tile of the world.
     page.locator("#map").focus()
     expect(page.locator(".crosshair")).to_be_visible()
@@ -340,3 +343,106 @@ def test_all_controls_have_names(open_page):
             )
             assert name, control.evaluate("e => e.outerHTML")
     assert page.locator("img:not([alt])").count() == 0
+
+
+@pytest.fixture
+def troubled_page(browser, address):
+    """A page whose requests may fail, which its console tells."""
+    page = browser.new_page(viewport=DESKTOP)
+    page.set_default_timeout(SLOW)
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    page.close()
+    assert not faults
+
+
+def test_pictures_that_do_not_come_are_asked_for_again(troubled_page, address):
+    failed = set()
+
+    def fail_once(route):
+        if route.request.url in failed:
+            route.continue_()
+        else:
+            failed.add(route.request.url)
+            route.fulfill(status=503)
+
+    page = troubled_page
+    page.route(re.compile(r"/picture\?"), fail_once)
+    page.goto(f"{address}/?tile={TILE}&{centred_on(PLACES[11])}")
+    page.locator("body[data-ready]").wait_for()
+    x, y = middle(page)
+    wait_until(page, lambda: colour_at(page, x - 20, y)[0] + 5 < colour_at(page, x + 20, y)[0])
+    large = page.locator("#query img")
+    wait_until(page, lambda: large.evaluate("img => img.naturalWidth") > 100)
+    assert failed
+
+
+def test_an_answer_that_is_cut_off_is_told_and_asked_for_again(troubled_page, address):
+    page = troubled_page
+    cut_off = {"body": '{"results": [', "content_type": "application/json"}
+    page.route("**/similar*", lambda route: route.fulfill(**cut_off))
+    page.goto(f"{address}/?tile={TILE}")
+    expect(page.locator("#status")).to_contain_text("was cut off")
+    expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
+    page.unroute("**/similar*")
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#results li")).to_have_count(12)
+    expect(page.locator("#status")).to_contain_text("nearest first")
+
+
+def test_a_tile_that_the_map_does_not_hold_is_found_by_a_click(troubled_page, address):
+    page = troubled_page
+    nothing = '{"type": "FeatureCollection", "features": [], "total": 20000}'
+    page.route("**/tiles?bbox*", lambda route: route.fulfill(body=nothing))
+    page.goto(f"{address}/?{centred_on(PLACES[11])}")
+    expect(page.locator("#map-note")).to_contain_text("0 of 20,000 tiles")
+    page.mouse.click(*middle(page))
+    expect(page.locator("#query h2")).to_have_text(TILE)
+    page.goto(f"{address}/?map=20,20,6")
+    page.locator("body[data-ready]").wait_for()
+    page.mouse.click(*middle(page))
+    expect(page.locator("#status")).to_have_text("There is no tile with a code there.")
+
+
+def test_back_shows_the_map_as_it_was(open_page):
+    page = open_page(f"?{centred_on(PLACES[11])}")
+    page.mouse.click(*middle(page))
+    heading = page.locator("#query h2")
+    expect(heading).to_have_text(TILE)
+    page.locator("#results button.card").first.click()
+    expect(heading).not_to_have_text(TILE)
+    page.locator("#map").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(400)
+    page.go_back()
+    expect(heading).to_have_text(TILE)
+    page.go_back()
+    expect(heading).to_be_hidden()
+    page.locator("#map").focus()
+    page.keyboard.press("Enter")
+    expect(heading).to_be_visible()
+    expect(heading).to_have_text(TILE)
+
+
+def test_a_page_that_stays_open_goes_over_to_another_model(browser, tmp_path):
+    catalogue = publish_world(tmp_path / "catalogue")
+    other = make_model(bits=128, seed=2)
+    publish_model(catalogue, other)
+    rows = code_rows(index(PLACES), random_codes(len(PLACES), bits=128))
+    publish_code_tables(catalogue, other, rows)
+    with served(catalogue) as address:
+        page = browser.new_page(viewport=DESKTOP)
+        page.set_default_timeout(SLOW)
+        page.goto(f"{address}/?tile={TILE}&colour=distance")
+        expect(page.locator("#distance-legend")).to_contain_text("32 bits and more")
+        version = httpx.get(f"{address}/codes").json()["version"]
+        switch_model(catalogue, other.model_id)
+        wait_until(page, lambda: httpx.get(f"{address}/codes").json()["version"] != version)
+        page.locator("#k").fill("5")
+        expect(page.locator("#distance-legend")).to_contain_text("64 bits and more")
+        expect(page.locator("#credit")).to_contain_text(other.model_id)
+        expect(page.locator("input[value=labels]")).to_be_disabled()
+        page.close()

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 from published_world import (
     SCENES,
     SENSOR,
@@ -20,6 +22,7 @@ from data_catalog.code_tables import LEARNED, code_rows, publish_code_tables
 from data_catalog.geometry import outline
 from data_catalog.grid import Zone, footprints, tile_at
 from data_catalog.models import load_model, publish_model, publish_pseudo_labels
+from data_catalog.stac_collections import union_of_boxes
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,38 @@ def test_the_hull_of_many_tiles_around_the_antimeridian_stays_small():
     region, (west, _, east, _) = outline(footprints(sorted(tiles)))
     assert region.area < 1.2
     assert (west, east) == pytest.approx((179.5, -179.5), abs=0.05)
+
+
+BOXES = st.lists(
+    st.tuples(st.floats(-180, 179), st.floats(-80, 70), st.floats(0.01, 60), st.floats(0.01, 10)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(BOXES)
+def test_an_extent_covers_all_boxes_and_is_no_wider_than_it_need_be(boxes) -> None:
+    def pole_to_pole(west: float, east: float) -> list[tuple[float, float]]:
+        return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+
+    bboxes = [
+        [west, south, west + w if west + w <= 180 else west + w - 360, south + h]
+        for west, south, w, h in boxes
+    ]
+    west, south, east, north = union_of_boxes(bboxes)
+    assert (south, north) == (min(b[1] for b in bboxes), max(b[3] for b in bboxes))
+    for box in bboxes:
+        for one, other in pole_to_pole(box[0], box[2]):
+            assert any(a - 1e-9 <= one and other <= b + 1e-9 for a, b in pole_to_pole(west, east))
+    width = (east - west) % 360 if west > east else east - west
+    if not any(b[0] > b[2] for b in bboxes):
+        assert width <= max(b[2] for b in bboxes) - min(b[0] for b in bboxes) + 1e-9
+
+
+def test_an_extent_over_the_antimeridian_is_small() -> None:
+    fiji = [[177.0, -19.0, 180.0, -16.0], [-180.0, -20.0, -178.5, -16.0]]
+    assert union_of_boxes(fiji) == [177.0, -20.0, -178.5, -16.0]
+    assert union_of_boxes([[177.0, -19.0, -178.5, -16.0]]) == [177.0, -19.0, -178.5, -16.0]
+    far = [[-10.0, 0.0, 20.0, 1.0], [170.0, 0.0, 175.0, 1.0]]
+    assert union_of_boxes(far) == [-10.0, 0.0, 175.0, 1.0]
+    assert union_of_boxes([[-180.0, 0.0, 180.0, 1.0], *fiji])[::2] == [-180.0, 180.0]

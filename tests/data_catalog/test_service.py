@@ -1,6 +1,7 @@
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from published_world import SENSOR, index, make_model, random_codes, tiles
+from published_world import SENSOR, index, make_model, publish_segment, random_codes, tiles
 from served_world import CODES, LABELS, PLACES, publish_world, served
 
 from data_catalog.catalogue import Catalogue
@@ -155,6 +156,15 @@ def test_answers_are_compressed_for_who_takes_it(client):
 def test_other_pages_may_read_and_scripts_are_our_own(client):
     answer = client.get("/codes", headers={"Origin": "https://elsewhere.example"})
     assert answer.headers["access-control-allow-origin"] == "*"
+    asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "GET"}
+    asked["Access-Control-Request-Headers"] = "if-none-match"
+    assert client.options("/codes", headers=asked).status_code == 200
+    for address, status in (("/tiles/none", 422), (f"/codes?{'x' * 5000}", 414)):
+        answer = client.get(address, headers={"Origin": "https://elsewhere.example"})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == "*"
+    # After an upgrade no page is put together of old and new files.
+    assert client.get("/explorer.js").headers["cache-control"] == "no-cache"
     policy = client.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -261,6 +271,18 @@ def test_a_table_that_is_cut_off_is_told_until_a_good_version_is_gone_back_to(tm
         while answer.status_code == 503:
             answer = client.get(f"/tiles/{TILE}/similar")
         assert answer.json()["found"] == 10
+
+
+def test_a_damaged_segment_takes_away_its_own_pictures_only(tmp_path):
+    catalogue = publish_world(tmp_path / "catalogue")
+    damaged = tiles(48)[40:]
+    publish_segment(catalogue, "segment-2", index(damaged))
+    shutil.rmtree(catalogue.root / f"tiles-{SENSOR}" / "segment-2" / "pixels.zarr")
+    rows = code_rows(index(damaged), random_codes(8, seed=9))
+    publish_code_tables(catalogue, make_model(), rows)
+    with served(catalogue) as address, httpx.Client(base_url=address, timeout=60) as client:
+        assert client.get(f"/tiles/{TILE}/picture").status_code == 200
+        assert client.get(f"/tiles/{damaged[0].id}/picture").status_code == 503
 
 
 def test_serving_needs_no_torch(world):

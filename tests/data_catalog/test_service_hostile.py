@@ -1,4 +1,6 @@
+import socket
 import struct
+import time
 import zlib
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -98,6 +100,8 @@ def test_the_page_s_folder_is_not_left(client, path):
         "period=2024-13-01",
         "period=2024-02-01/2024-01-01",
         "period=../..",
+        "period=P30D",
+        "period=0001-01-01T00:00:00%2B05:00/..",
         "radius=65",
     ],
 )
@@ -177,6 +181,24 @@ def test_a_hundred_megabytes_are_cut_short(client):
     assert connection.getresponse().status == 413
     connection.close()
     assert client.get("/healthz").status_code == 200
+
+
+def test_an_upload_that_breaks_off_is_no_failure_of_the_service(client, address):
+    def count(status):
+        labels = f'method="POST",route="/similar",status="{status}"'
+        line = f"rshash_request_seconds_count{{{labels}}}"
+        return client.get("/metrics").text.count(line)
+
+    host, port = address.rpartition("/")[2].split(":")
+    with socket.create_connection((host, int(port))) as upload:
+        head = f"POST /similar HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\n"
+        upload.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b"x" * 10)
+        time.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while not count(400):
+        assert time.monotonic() < deadline, client.get("/metrics").text
+        time.sleep(0.1)
+    assert not count(500)
 
 
 def test_images_are_switched_off_unless_asked_for(world):

@@ -19,6 +19,7 @@ let codes;
 let found = null;
 let searching = null;
 let loading = null;
+let unreachable = false;
 
 const map = L.map("map", { zoomSnap: 0.25, zoomDelta: 0.5, wheelPxPerZoomLevel: 90, minZoom: 1, maxZoom: 17, attributionControl: false });
 L.control.scale({ imperial: false }).addTo(map);
@@ -46,6 +47,8 @@ function attempt(work) {
   return work.catch((error) => {
     if (error.name === "AbortError") return;
     if (!(error instanceof service.Problem)) throw error;
+    unreachable = !error.status;
+    by("results").removeAttribute("aria-busy");
     say(error.message, true);
   });
 }
@@ -62,6 +65,10 @@ async function loadTiles() {
   const box = bounds();
   if (box[1] >= box[3]) return;
   const tiles = await service.tilesWithin(box, MOST_TILES, loading.signal);
+  if (unreachable) {
+    unreachable = false;
+    attempt(search());
+  }
   const part = tiles.features.length < tiles.total;
   by("map-note").hidden = !part && tiles.total > 0;
   by("map-note").textContent = part
@@ -123,9 +130,12 @@ function showNothing(text, isProblem) {
 }
 
 function show(tile, answer) {
+  const hadFocus = [by("query"), by("results")].some((one) => one.contains(document.activeElement));
   found = { ...answer, tile };
   showQuery(by("query"), tile, state, answer.version, actions);
   showResults(by("results"), answer, state, actions);
+  // What had it is replaced: who goes by keyboard stays here.
+  if (hadFocus) by("query").querySelector("h2").focus({ preventScroll: true });
   const count = answer.results.length;
   say(count
     ? `${count} of ${codes.tiles.toLocaleString("en")} tiles, nearest first: bits that differ, of ${answer.bits}`
@@ -145,12 +155,34 @@ async function search() {
   by("results").setAttribute("aria-busy", "true");
   try {
     const tile = await service.describeTile(state.tile, signal);
-    show(tile, await service.similarTiles(state, filtersOf(state, bounds()), signal));
+    const answer = await service.similarTiles(state, filtersOf(state, bounds()), signal);
+    if (answer.version !== codes.version) {
+      await describeCodes();
+      if (signal.aborted) return;
+      layer.clear();
+      layer.pictures.clear();
+      attempt(loadTiles());
+    }
+    show(tile, answer);
   } catch (error) {
-    if (error instanceof service.Problem) showNothing(error.message, true);
-    else throw error;
+    if (!(error instanceof service.Problem)) throw error;
+    unreachable = !error.status;
+    showNothing(error.message, true);
   } finally {
     if (!signal.aborted) by("results").removeAttribute("aria-busy");
+  }
+}
+
+// The map need not hold all tiles that it shows.
+async function takeFromService({ lat, lng }) {
+  searching?.abort();
+  searching = new AbortController();
+  try {
+    actions.ask(await service.tileAt(lng, lat, searching.signal));
+  } catch (error) {
+    if (error.status !== 404 && error.status !== 422) throw error;
+    by("results").removeAttribute("aria-busy");
+    say("There is no tile with a code there.");
   }
 }
 
@@ -166,7 +198,7 @@ async function askTyped(typed) {
       : (await service.describeTile(typed.toUpperCase(), signal)).tile_id;
     actions.ask(tileId);
   } catch (error) {
-    if (!error.status) throw error;
+    if (!error.status || error.status >= 500) throw error;
     state = { ...state, tile: "", like: [], unlike: [] };
     remember(true);
     showNothing(error.message, true);
@@ -237,7 +269,7 @@ function listen() {
   const take = (latLng) => {
     const tile = layer.at(latLng);
     if (tile) actions.ask(tile.id);
-    else say("There is no tile with a code there.");
+    else attempt(takeFromService(latLng.wrap()));
   };
   map.on("click", ({ latlng }) => take(latlng));
   by("map").addEventListener("keydown", (event) => {
@@ -262,11 +294,12 @@ function listen() {
   window.onpopstate = () => {
     state = readState(location.search);
     showControls(state);
+    if (state.map) map.setView(state.map.slice(0, 2), state.map[2], { animate: false });
     attempt(search());
   };
 }
 
-async function start() {
+async function describeCodes() {
   codes = await service.describe();
   const [first, last] = codes.period.map((moment) =>
     element("span", { className: "day", textContent: moment.slice(0, 10) }));
@@ -279,6 +312,11 @@ async function start() {
   );
   document.querySelector("input[value=labels]").disabled = !codes.labels;
   by("farthest").textContent = `${codes.bits / 2} bits and more`;
+  if (layer) layer.version = codes.version;
+}
+
+async function start() {
+  await describeCodes();
   by("distance-legend").querySelector(".scale").style.background = NEAR_TO_FAR_GRADIENT;
   if (state.map) map.setView(state.map.slice(0, 2), state.map[2]);
   else showAll();

@@ -2,9 +2,11 @@
 
 const KEPT = 800;
 const AT_ONCE = 6;
+const TRIES = 5;
 
 export class Pictures {
   #known = new Map();
+  #failures = new Map();
   #wanted = [];
   #loading = 0;
 
@@ -37,6 +39,12 @@ export class Pictures {
     }
   }
 
+  /** Forgets all pictures: other ones are published. */
+  clear() {
+    this.#known.clear();
+    this.#failures.clear();
+  }
+
   #other(tileId, size) {
     for (const side of [size / 2, size * 2, size / 4]) {
       const picture = this.#known.get(`${tileId} ${side}`);
@@ -57,8 +65,25 @@ export class Pictures {
       if (picture) this.arrived();
       this.fetchWanted();
     };
-    image.onload = () => done(image);
-    image.onerror = () => done(null);
+    image.onload = () => {
+      this.#failures.delete(key);
+      done(image);
+    };
+    image.onerror = () => {
+      done(null);
+      this.#tryAgain(key);
+    };
     image.src = this.addressOf(tileId, size);
+  }
+
+  #tryAgain(key) {
+    const failures = (this.#failures.get(key) ?? 0) + 1;
+    this.#failures.set(key, failures);
+    if (failures >= TRIES) return;
+    setTimeout(() => {
+      if (this.#known.get(key) !== null) return;
+      this.#known.delete(key);
+      this.arrived();
+    }, 1000 * 2 ** failures);
   }
 }

@@ -8,6 +8,17 @@ export const element = (name, properties = {}, ...children) => {
   return made;
 };
 
+// A picture that does not come is asked for again, a few times.
+function picture(address, properties) {
+  const image = element("img", { src: address, ...properties });
+  let failures = 0;
+  image.onerror = () => {
+    failures += 1;
+    if (failures < 5) setTimeout(() => { image.src = address; }, 1000 * 2 ** failures);
+  };
+  return image;
+}
+
 const kilometres = (away) =>
   away === null ? "" : `${away < 10 ? away.toFixed(1) : Math.round(away).toLocaleString("en")} km`;
 const bits = (distance) =>
@@ -15,8 +26,7 @@ const bits = (distance) =>
 const percent = (share) => `${Math.round(share * 100)} % clear`;
 
 export function showQuery(container, tile, state, version, actions) {
-  const picture = element("img", {
-    src: pictureAddress(tile.tile_id, 256, version),
+  const large = picture(pictureAddress(tile.tile_id, 256, version), {
     alt: `Tile ${tile.tile_id} from above`,
   });
   const chip = (kind) => (tileId) =>
@@ -27,9 +37,9 @@ export function showQuery(container, tile, state, version, actions) {
     });
   const label = tile.label === null ? "" : ` · pseudo-label ${tile.label}`;
   container.replaceChildren(
-    picture,
+    large,
     element("div", {},
-      element("h2", { textContent: tile.tile_id }),
+      element("h2", { textContent: tile.tile_id, tabIndex: -1 }),
       element("p", { textContent: `${tile.datetime.slice(0, 10)} · ${percent(tile.clear_fraction)}${label}` }),
       element("p", { textContent: `${tile.lat.toFixed(4)}° ${tile.lon.toFixed(4)}°` }),
       element("div", { className: "actions" },
@@ -49,8 +59,8 @@ export function showResults(list, found, state, actions) {
 }
 
 function card(tile, state, version, actions) {
-  const picture = element("img", {
-    src: pictureAddress(tile.tile_id, 192, version), alt: "", loading: "lazy", width: 192, height: 192,
+  const small = picture(pictureAddress(tile.tile_id, 192, version), {
+    alt: "", loading: "lazy", width: 192, height: 192,
   });
   const facts = element("span", { className: "facts" },
     element("b", { textContent: bits(tile.distance) }), kilometres(tile.away_km));
@@ -59,7 +69,7 @@ function card(tile, state, version, actions) {
     ariaLabel: `Tile ${tile.tile_id}, ${bits(tile.distance)}, ${kilometres(tile.away_km)} away, `
       + `observed ${tile.datetime.slice(0, 10)}: find its similar tiles`,
     onclick: () => actions.ask(tile.tile_id),
-  }, picture, facts, element("span", { textContent: tile.datetime.slice(0, 10) }));
+  }, small, facts, element("span", { textContent: tile.datetime.slice(0, 10) }));
   const vote = (kind, sign, text) =>
     element("button", {
       type: "button", textContent: sign, title: `${text} like this`,
@@ -72,7 +82,7 @@ function card(tile, state, version, actions) {
   item.dataset.tile = tile.tile_id;
   item.onpointerenter = () => actions.point(tile.tile_id);
   item.onpointerleave = () => actions.point(null);
-  item.onfocusin = () => actions.point(tile.tile_id);
-  item.onfocusout = () => actions.point(null);
+  item.addEventListener("focusin", () => actions.point(tile.tile_id));
+  item.addEventListener("focusout", () => actions.point(null));
   return item;
 }

@@ -17,6 +17,7 @@ async function fetchJson(address, signal) {
   }
   const body = await response.json().catch((error) => {
     if (error.name === "AbortError") throw error;
+    if (response.ok) throw new Problem("The service's answer was cut off: try again.");
     return {};
   });
   if (!response.ok) {
