@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
-from prefect import flow, pause_flow_run
+from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.exceptions import FlowPauseTimeout
-from prefect.input import RunInput
+from prefect.input import RunInput, keyset_from_paused_state
 from prefect.runtime import flow_run
+from prefect.states import Paused, State
+from prefect.utilities.engine import propose_state_sync
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
@@ -76,12 +81,33 @@ def decision(description: str) -> bool:
         f"# The codes wait for a decision\n\n{description}\n\n"
         f"[Approve or reject them]({page}) with *Resume*, within a day.\n",
     )
-    answer = pause_flow_run(
-        wait_for_input=Decision.with_initial_data(description=description),
-        timeout=SECONDS_TO_DECIDE,
-        poll_interval=SECONDS_BETWEEN_LOOKS,
+    return _answer(UUID(str(flow_run.id)), Decision.with_initial_data(description=description))
+
+
+def _answer(run_id: UUID, question: type[Decision]) -> bool:
+    """What somebody answers; a cancelled run is a rejection, which Prefect's own pause sleeps over.
+
+    Raises:
+        FlowPauseTimeout: Nobody does, for a day by the server's clock.
+    """
+    paused: State[None] = Paused(
+        timeout_seconds=SECONDS_TO_DECIDE, reschedule=False, pause_key="decision"
     )
-    return answer.approve
+    form = keyset_from_paused_state(paused)
+    paused.state_details.run_input_keyset = dict(cast(dict[str, str], form))
+    with get_client(sync_client=True) as client:
+        propose_state_sync(client, paused, flow_run_id=run_id)
+        question.save(form)
+        while True:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            state = client.read_flow_run(run_id).state
+            if state is None or state.is_paused():
+                continue
+            if state.is_running():
+                return cast(Decision, question.load(form)).approve
+            if state.is_cancelling() or state.is_cancelled():
+                return False
+            raise FlowPauseTimeout("Nobody decided.")
 
 
 def measure_row(measure: Measure) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from pydantic import ValidationError
@@ -24,6 +26,7 @@ from flows.publish_command import publish
 from flows.quality_parameters import BackfillParameters
 from flows.query_parameters import ServeParameters
 from flows.saved_commands import saved
+from flows.server import is_refused
 from flows.similar_command import similar
 from flows.tables import print_rows
 from flows.up_parameters import UpParameters
@@ -33,6 +36,9 @@ from rshash.errors import RshashError
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
+os.environ.setdefault("PREFECT_SERVER_API_MAX_PARAMETER_SIZE", "0")
+
+_OTHER_SERVER = os.environ.get("PREFECT_API_URL")
 
 app = App(
     name="rshash",
@@ -318,7 +324,11 @@ def demo(*, folder: Path = Path("demo")) -> None:
 def _begin(*, asks: bool = False) -> None:
     from prefect.settings import PREFECT_API_URL
 
-    if PREFECT_API_URL.value():
+    if url := PREFECT_API_URL.value():
+        if is_refused(url):
+            raise RshashError(
+                f"No Prefect server answers at {url}: start it, or `unset PREFECT_API_URL`."
+            )
         return
     if asks:
         raise RshashError(
@@ -349,11 +359,25 @@ def _explain(error: CycloptsError) -> str:
 
 def _interrupt(*_: object) -> None:
     # At once: what is done is on disk, and Prefect would go on reporting to a server that the same
-    # key press has ended.
+    # key press has ended. A server of another process is told.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _OTHER_SERVER:
+        with suppress(Exception):
+            _tell_of_interruption()
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
     print(f"{show_cursor}\nInterrupted: start the command again to go on.", file=sys.stderr)
     sys.stderr.flush()
     os._exit(130)
+
+
+def _tell_of_interruption() -> None:
+    from prefect.context import FlowRunContext
+    from prefect.runtime import flow_run
+
+    from flows.one_night import crash
+
+    if FlowRunContext.get():
+        crash(UUID(str(flow_run.root_flow_run_id)), "Interrupted by Ctrl+C in its shell.")
 
 
 def main() -> None:

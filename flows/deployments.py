@@ -7,8 +7,10 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -23,13 +25,16 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.limits import GPU_LIMIT
 from flows.one_night import UNDER_WAY, crash
-from flows.supervisor import living_flow_runs
+from flows.supervisor import FLOW_RUN, end_processes, living_flow_runs, marked
 from flows.up_parameters import UpParameters
 from rshash.errors import RshashError
 
 POOL = "rshash"
 NIGHTLY = "nightly"
 DEPLOY_SECONDS = 300
+
+SECONDS_TO_END = 120
+"""That a run's process may take to end once the run is over."""
 
 _WITHOUT_PROCESS = "Suspended"
 """State of a paused run whose process has ended on purpose: it is started anew when resumed."""
@@ -74,18 +79,20 @@ def deploy(parameters: UpParameters, environment: Mapping[str, str], gpus: int) 
     rendered = parameters.home / "prefect.yaml"
     rendered.write_text(yaml.safe_dump(rendered_definitions(parameters, definitions_file())))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        [*command, "--prefect-file", str(rendered)],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEPLOY_SECONDS,
-    )
     log = parameters.home / "logs" / "deploy.log"
-    log.write_text(done.stdout + done.stderr)
-    if done.returncode:
-        raise RshashError(f"The deployments could not be made: see {log}.")
+    with log.open("w") as output:
+        try:
+            subprocess.run(
+                [*command, "--prefect-file", str(rendered)],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=DEPLOY_SECONDS,
+                check=True,
+            )
+        except subprocess.SubprocessError as error:
+            raise RshashError(f"The deployments could not be made: see {log}.") from error
 
 
 def crash_orphaned_runs(home: Path, *, pending: bool) -> list[str]:
@@ -117,6 +124,25 @@ def crash_orphaned_runs(home: Path, *, pending: bool) -> list[str]:
     for run in orphans:
         crash(run.id)
     return [run.name for run in orphans]
+
+
+def end_finished_runs(home: Path) -> None:
+    """Ends the processes of flow runs that are over as far as the server knows.
+
+    A worker that was started anew cannot end what the one before had started: somebody cancels such
+    a run, and it would go on.
+    """
+    over = datetime.now(UTC) - timedelta(seconds=SECONDS_TO_END)
+    left = []
+    with get_client(sync_client=True) as client:
+        for process, environment in marked(home).items():
+            if FLOW_RUN not in environment:
+                continue
+            with suppress(ObjectNotFound):
+                state = client.read_flow_run(UUID(environment[FLOW_RUN])).state
+                if state is not None and state.is_final() and state.timestamp < over:
+                    left.append(process)
+    end_processes(left, seconds=10.0)
 
 
 def _under_way(client: SyncPrefectClient) -> list[FlowRun]:

@@ -99,6 +99,7 @@ class CatalogParameters(Parameters):
 
     catalog: Annotated[str, AfterValidator(_checked_catalog)] = Field(
         default_factory=default_catalog,
+        validate_default=True,
         title="Catalogue",
         description="Folder of the catalogue, s3://bucket/prefix, or saved:NAME. Without it: "
         "RSHASH_CATALOG, else ./catalogue.",

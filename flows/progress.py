@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import ProgressArtifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 from rich.console import Console
@@ -91,7 +93,12 @@ class Progress:
     def _tell(self, percent: float) -> None:
         artifact = self._artifact
         assert artifact is not None
-        tell(lambda: update_progress_artifact(artifact, progress=percent), waits=())
+        try:
+            tell(lambda: update_progress_artifact(artifact, progress=percent), waits=())
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            self._artifact = None  # Somebody has deleted it.
 
 
 class EpochProgress:

@@ -13,6 +13,7 @@ from prefect.tasks import Task
 
 from flows.runner_parameters import RunnerParameters
 from rshash.errors import RshashError
+from rshash.process_end import end_with
 
 
 class Runner:
@@ -71,7 +72,9 @@ def _runner(parameters: RunnerParameters, threads: int) -> TaskRunner[Any]:
     if kind == "threads":
         return ThreadPoolTaskRunner(max_workers=threads)
     if kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=_cores())
+        return ProcessPoolTaskRunner(
+            max_workers=_cores(), initializer=end_with, initargs=(os.getpid(),)
+        )
     if kind == "ray":
         from prefect_ray import RayTaskRunner
 

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rshash.errors import RshashError
 
@@ -30,6 +31,7 @@ def server_settings(home: Path, address: str) -> dict[str, str]:
     return {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"{address}/api",
+        **_past_proxies(address),
         # Relative: browsers on other machines find it too.
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -38,9 +40,16 @@ def server_settings(home: Path, address: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        # Areas may be outlines of countries, or tables of places.
+        "PREFECT_SERVER_API_MAX_PARAMETER_SIZE": "0",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
     }
+
+
+def _past_proxies(address: str) -> dict[str, str]:
+    here, known = urlsplit(address).hostname, os.environ.get("no_proxy", os.environ.get("NO_PROXY"))
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{known},{here}" if known else str(here))
 
 
 def own_address(host: str, port: int) -> str:
@@ -112,6 +121,19 @@ def _send_what_is_queued() -> None:
 
         for worker in (APILogWorker, EventsWorker):
             worker.drain_all(timeout=10)
+
+
+def is_refused(address: str) -> bool:
+    """Whether certainly nothing listens at an address."""
+    there = urlsplit(address)
+    try:
+        port = there.port or {"https": 443}.get(there.scheme, 80)
+        socket.create_connection((there.hostname or "", port), 10).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def is_healthy(address: str) -> bool:

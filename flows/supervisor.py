@@ -95,7 +95,7 @@ class Child:
     def end(self) -> None:
         """Ends it, in good order if it does so in time."""
         if self._process is not None and self._process.poll() is None:
-            _end([psutil.Process(self._process.pid)], self.end_seconds)
+            end_processes([psutil.Process(self._process.pid)], self.end_seconds)
             self._process.wait()
 
     def last_words(self, lines: int = 5) -> str:
@@ -122,34 +122,8 @@ def living_flow_runs(home: Path) -> set[str]:
     return {known[FLOW_RUN] for known in marked(home).values() if FLOW_RUN in known}
 
 
-def end_flow_runs(home: Path, seconds: float) -> None:
-    """Ends the processes of flow runs, which say so to the server if they do it in time."""
-    _end([process for process, known in marked(home).items() if FLOW_RUN in known], seconds)
-
-
-def end_leftovers(home: Path) -> int:
-    """Ends what a killed supervisor left behind; returns how many processes that were."""
-    left = list(marked(home))
-    _end(left, 5.0)
-    _end(list(marked(home)), 0.0)
-    return len(left)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes Ctrl+C and SIGTERM end what runs inside, once: the end is not interrupted in turn."""
-
-    def stop(number: int, _: object) -> None:
-        for ignored in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(ignored, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    for caught in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(caught, stop)
-    yield
-
-
-def _end(processes: list[psutil.Process], seconds: float) -> None:
+def end_processes(processes: list[psutil.Process], seconds: float) -> None:
+    """Ends processes: those that have not ended after so many seconds are killed."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate() if seconds else process.kill()
@@ -158,3 +132,38 @@ def _end(processes: list[psutil.Process], seconds: float) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(alive, timeout=5.0)
+
+
+def end_flow_runs(home: Path, seconds: float) -> None:
+    """Ends the processes of flow runs, which say so to the server if they do it in time."""
+    end_processes(
+        [process for process, known in marked(home).items() if FLOW_RUN in known], seconds
+    )
+
+
+def end_leftovers(home: Path) -> int:
+    """Ends what a killed supervisor left behind; returns how many processes that were."""
+    left = list(marked(home))
+    end_processes(left, 5.0)
+    end_processes(list(marked(home)), 0.0)
+    return len(left)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Makes Ctrl+C, SIGTERM and a closed terminal end what runs inside.
+
+    Once: the end is not interrupted in turn.
+    """
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # As nohup has it.
+        ending.append(signal.SIGHUP)
+
+    def stop(number: int, _: object) -> None:
+        for ignored in ending:
+            signal.signal(ignored, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for caught in ending:
+        signal.signal(caught, stop)
+    yield

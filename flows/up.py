@@ -55,6 +55,8 @@ def up(parameters: UpParameters) -> None:
     parameters = _absolute(parameters)
     with _alone(parameters), interruptible():
         _check(parameters)
+        if parameters.port == parameters.service_port:
+            raise RshashError("--port and --service-port are the same: give two.")
         if left := end_leftovers(parameters.home):
             print(f"Ended {left} processes that a killed `rshash up` had left behind.")
         check_port(parameters.host, parameters.port, "--port")
@@ -122,9 +124,10 @@ def _watch(parameters: UpParameters, children: list[Child]) -> None:
 
 
 def _tell_of_orphans(home: Path, *, pending: bool) -> None:
-    from flows.deployments import crash_orphaned_runs
+    from flows.deployments import crash_orphaned_runs, end_finished_runs
 
     try:
+        end_finished_runs(home)
         names = crash_orphaned_runs(home, pending=pending)
     except Exception as error:  # The server may just have ended: the next round tells it.
         print(f"The server could not be told of ended runs ({error}).", file=sys.stderr)
@@ -192,6 +195,8 @@ def _environment(parameters: UpParameters) -> dict[str, str]:
         "RSHASH_CATALOG": parameters.catalog,
         "PYTHONUNBUFFERED": "1",
     }
+    if password := os.environ.get(PASSWORD):
+        own["PREFECT_API_AUTH_STRING"] = os.environ.get("PREFECT_API_AUTH_STRING") or password
     database = {}
     if parameters.database is not None:
         database["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = parameters.database

@@ -79,6 +79,7 @@ class UpParameters(NightlyParameters):
     )
     catalog: Annotated[str, AfterValidator(_known_now)] = Field(
         default_factory=default_catalog,
+        validate_default=True,
         title="Catalogue",
         description="Folder of the catalogue, or s3://bucket/prefix. Without it: RSHASH_CATALOG, "
         "else ./catalogue.",

@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import select
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,6 +27,7 @@ from rshash.errors import RshashError, TrainingError
 from rshash.head import HashHead
 from rshash.mrhash import MrHashTraining, train_mrhash
 from rshash.mrhash_settings import MrHashSettings
+from rshash.process_end import end_with
 from rshash.progress import Progress, ReportProgress
 from rshash.scaling import FeatureScaling
 from rshash.streaming import FeatureFile
@@ -162,7 +161,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the job of a file, telling progress and errors on stdout."""
     path, *launchers = arguments
     for launcher in launchers:
-        _end_with(int(launcher))
+        end_with(int(launcher))
     try:
         with distributed.process_group():
             _train(TrainingJob.load(Path(path)), lambda progress: _tell(asdict(progress)))
@@ -170,25 +169,6 @@ def main(arguments: Sequence[str]) -> int:
         _tell({"error": str(error)})
         return 1
     return 0
-
-
-def _end_with(process: int) -> None:
-    """Ends this process as soon as another one has ended, however it did (on Linux).
-
-    Else it would still write checkpoints while a run that follows a killed one reads them.
-    """
-    if not hasattr(os, "pidfd_open"):
-        return
-    try:
-        ended = os.pidfd_open(process)
-    except ProcessLookupError:
-        os._exit(1)
-
-    def wait() -> None:
-        select.select([ended], [], [])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling
 from published_world import BANDS, SENSOR, index, make_model, publish_segment, tiles
 
 from data_catalog.catalogue import Catalogue
@@ -95,6 +96,21 @@ def test_nobody_decides(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(approval, "SECONDS_TO_DECIDE", 1)
     with pytest.raises(QualityError, match=r"Nobody decided within a day\. Nothing was"):
         rehash(parameters(catalogue, on_failure="ask", **IMPOSSIBLE))
+    assert published(catalogue) == []
+
+
+def test_who_cancels_the_decision_rejects_the_codes(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.2)
+
+    def cancel(run: FlowRun, _: bool) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelling())
+
+    asking = parameters(catalogue, on_failure="ask", **IMPOSSIBLE)
+    outcome = decided(lambda: rehash(asking), [False], answer=cancel)
+    assert isinstance(outcome, QualityError) and "They were rejected" in str(outcome)
     assert published(catalogue) == []
 
 

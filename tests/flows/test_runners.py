@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import zarr
 from distributed import Client, LocalCluster
@@ -223,3 +225,35 @@ def test_a_runner_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPat
 def test_an_address_that_cannot_be_right_is_refused(runner: str, address: str, says: str) -> None:
     with pytest.raises(RshashError, match=says):
         RunnerParameters(runner=runner, runner_address=address)
+
+
+KILLED = """
+import os, signal
+from prefect import flow, task
+from flows.runner_parameters import RunnerParameters
+from flows.runners import task_runner
+
+@task
+def process():
+    return os.getpid()
+
+@flow
+def killed():
+    with task_runner(RunnerParameters(runner="processes"), threads=1) as runner:
+        print(runner.submit(process).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+killed()
+"""
+
+
+def test_processes_end_with_the_run_that_started_them(prefect_api: str) -> None:
+    command = [sys.executable, "-c", KILLED]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    process = int(run.stdout.readline())
+    assert run.wait(60) == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(process):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

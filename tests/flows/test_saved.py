@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import shapely
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
@@ -16,6 +17,7 @@ from flows.parameters import CatalogParameters, IngestParameters
 from flows.publish_command import PublishParameters
 from flows.saved import everything, remove, save
 from flows.saved_commands import area, catalogue, saved, source, stac_api
+from flows.up_parameters import UpParameters
 from rshash.errors import RshashError
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -110,3 +112,27 @@ def database(home: Path) -> str:
     """Everything that the server keeps, as text."""
     with sqlite3.connect(f"file:{home / 'prefect.db'}?mode=ro", uri=True) as connection:
         return "\n".join(connection.iterdump())
+
+
+def test_a_catalogue_that_the_environment_names_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalogue("europe", "s3://embeddings/europe")
+    monkeypatch.setenv("RSHASH_CATALOG", "saved:europe")
+    assert CatalogParameters().catalog == "s3://embeddings/europe"
+    with pytest.raises(RshashError, match="--catalog saved:europe: the Prefect server"):
+        UpParameters()
+
+
+def test_an_area_of_more_than_half_a_megabyte_is_a_subflows_parameter() -> None:
+    @flow
+    def inner(parameters: IngestParameters) -> int:
+        return len(parameters.area)
+
+    @flow
+    def outer(area: str) -> int:
+        return inner(IngestParameters(area=area))
+
+    ring = shapely.Point(9, 48).buffer(1, quad_segs=8000).exterior
+    save("area", "outline", shapely.to_geojson(shapely.Polygon(ring)))
+    assert outer("saved:outline") > 600_000
