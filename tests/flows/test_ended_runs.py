@@ -1,7 +1,6 @@
 """Runs that end elsewhere than in their own process: by Ctrl+C, or cancelled in the UI."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
