@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rshash.streaming import Rows, blocks
 INDEX_FILE = "checkpoint.json"
 _FORMAT = 1
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raised by hand with every change after which a training computes something else: what was half
 trained before is then not gone on with."""
 
@@ -133,9 +134,15 @@ class Checkpoint:
             # Copies: safetensors refuses tensors that share memory, or are channels-last.
             content = save({key: _contiguous_copy(value) for key, value in tensors.items()})
             self._index[section][name]["sha256"] = hashlib.sha256(content).hexdigest()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _replace(self.folder / file, content)
-            _replace(self.folder / INDEX_FILE, json.dumps(self._index, indent=1).encode())
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _replace(self.folder / file, content)
+                _replace(self.folder / INDEX_FILE, json.dumps(self._index, indent=1).encode())
+            except OSError as error:
+                raise CheckpointError(
+                    f"The checkpoint in {self.folder} cannot be written: {error}. Free some space, "
+                    "or make the folder writable, and train again: it goes on from there."
+                ) from error
 
     def _read_tensors(self, section: str, name: str) -> dict[str, Tensor] | None:
         from safetensors.torch import load
@@ -231,8 +238,13 @@ def _contiguous_copy(tensor: Tensor) -> Tensor:
 
 def _replace(path: Path, content: bytes) -> None:
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise

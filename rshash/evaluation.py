@@ -84,6 +84,7 @@ def ranking_quality(
     """
     if any(number < 1 for number in at):
         raise RshashError(f"Figures are of the first rank or more, but found at {list(at)}.")
+    _check_labels(ranking, query_labels, database_labels, own_rows)
     ranks = _curve_ranks(ranking.shape[1])
     limits = (None, *at)
     precisions: list[list[NDArray[np.float64]]] = [[] for _ in limits]
@@ -96,6 +97,8 @@ def ranking_quality(
         curves += _curve_sums(tiles, relevant, ranks)
     joined = [np.concatenate(values) for values in precisions]
     queries = len(joined[0])
+    if own_rows is not None and ranking.shape[1] == 1:
+        raise RshashError("A tile is left out of its own ranking: at least two are needed.")
     if queries == 0:
         raise RshashError(
             "No query shares a label with any database tile: check that both use the same labels."

@@ -144,7 +144,7 @@ def train_hashing(
         patience=settings.patience or settings.hashing_epochs,
         n_tiles=stream.n_tiles - (0 if probe is None else len(probe.held_out)),
     )
-    return hashing.targets(latent, stream)
+    return hashing.targets(latent, stream) if constant is None else constant
 
 
 def _optimiser(settings: MrHashSettings, hashing: Hashing) -> torch.optim.Optimizer:

@@ -102,14 +102,17 @@ class Model(FeatureHasher):
         Raises:
             ModelError: A file is missing or damaged, or its content is not what its ID says.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         folder = Path(folder)
         description, weights = _read(folder)
         try:
             tensors = load(weights)
-            head = HashHead(**description["head"])
-            head.load_state_dict(_under("head.", tensors))
+            # No memory is taken for a head of any size before its tensors are compared with it.
+            with torch.device("meta"):
+                head = HashHead(**description["head"])
+            head.load_state_dict(_under("head.", tensors), assign=True)
             model = cls(
                 method=description["method"],
                 primary_sensor=description["primary_sensor"],
@@ -122,7 +125,15 @@ class Model(FeatureHasher):
                 head=head.eval(),
                 training=description["training"],
             )
-        except (KeyError, TypeError, RuntimeError, RshashError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AssertionError,
+            RuntimeError,
+            SafetensorError,
+            RshashError,
+        ) as error:
             raise ModelError(f"The model in {folder} cannot be rebuilt: {error}.") from error
         if model.model_id != description["model_id"]:
             raise ModelError(
@@ -223,14 +234,18 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
         description = json.loads(path.read_text())
         form = description["format"]
-        weights_path = folder / description["weights"]["file"]
-        expected = description["weights"]["sha256"]
+        name, expected = description["weights"]["file"], description["weights"]["sha256"]
+        if name != WEIGHTS_FILE:
+            raise ModelError(f"{path} names {name!r} as its weights: expected {WEIGHTS_FILE}.")
+        weights_path = folder / WEIGHTS_FILE
         weights = weights_path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
             f"{error.filename} is missing: a model is a folder with {DESCRIPTION_FILE} and "
             f"{WEIGHTS_FILE}."
         ) from error
+    except OSError as error:
+        raise ModelError(f"The model in {folder} cannot be read: {error}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"{path} does not describe a model: {error!r}.") from error
     if form != _FORMAT:

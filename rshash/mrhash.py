@@ -27,12 +27,13 @@ from rshash.hasher import FeatureHasher
 from rshash.hashing import Hashing, train_hashing
 from rshash.head import HashHead
 from rshash.kmeans import kmeans
-from rshash.mrhash_settings import MrHashSettings, resolved_settings
+from rshash.mrhash_settings import SMALLEST_BATCH, MrHashSettings, resolved_settings
 from rshash.neighbours import (
     Directions,
     extended_embedding,
     joined_directions,
     neighbour_embedding,
+    reach,
 )
 from rshash.pixels import PixelBackbone, TilePixels
 from rshash.probe import Probe
@@ -45,7 +46,6 @@ from rshash.training import TrainingRun, multiplied_precision, own_random_state
 REFERENCE_TILES = 1 << 14
 """Most tiles whose graph of neighbours is made, and which are clustered; others follow them."""
 
-SMALLEST_BATCH = 32
 AUTOENCODER_BATCH = 512
 
 
@@ -177,7 +177,8 @@ class _Stages:
     def _autoencoder(self) -> MultiSourceAutoencoder:
         autoencoder = MultiSourceAutoencoder(self._sources.dimensions, self._settings.latent)
         autoencoder.to(self._run.device)
-        stream = self._stream(AUTOENCODER_BATCH, autoencoder)
+        batch_size = min(AUTOENCODER_BATCH, max(SMALLEST_BATCH, self._sources.n_tiles // 16))
+        stream = self._stream(batch_size, autoencoder)
         train_autoencoder(
             autoencoder, stream, epochs=self._settings.autoencoder_epochs, run=self._run
         )
@@ -198,14 +199,18 @@ class _Stages:
 
     def _extended(self, references: Directions, latent: Tensor) -> Tensor:
         run, count = self._run, self._sources.block_count
+        reached = reach(references)
         found = []
         for number, block in enumerate(self._sources.blocks(run.device), 1):
             started = time.perf_counter()
-            found.append(extended_embedding(joined_directions(block), references, latent))
+            further = joined_directions(block)
+            found.append(extended_embedding(further, references, reached, latent))
             if run.progress is not None and distributed.is_main():
                 rate = len(found[-1]) / (time.perf_counter() - started)
                 run.progress(Progress("neighbours", number, count, tiles_per_second=rate))
-        return torch.cat(found)
+        joined = torch.cat(found)
+        joined[torch.from_numpy(self._references).to(joined.device)] = latent
+        return joined
 
     def _centres(self, autoencoder: MultiSourceAutoencoder | None, latent: Tensor | None) -> Tensor:
         """Centres of the clusters of the latent space, float (K, latent)."""
@@ -238,7 +243,7 @@ class _Stages:
 
     def _stream(
         self,
-        largest_batch: int,
+        batch_size: int,
         autoencoder: MultiSourceAutoencoder | None,
         pixels: TilePixels | None = None,
         left_out: NDArray[np.int64] | None = None,
@@ -253,8 +258,7 @@ class _Stages:
         head_alone = autoencoder is None and pixels is None
         return TileStream(
             arrays,
-            # Small training sets get smaller batches, so that an epoch still has enough steps.
-            min(largest_batch, max(SMALLEST_BATCH, sources.n_tiles // 16)),
+            batch_size,
             seed=self._settings.seed,
             device=self._run.device,
             transforms=transforms,

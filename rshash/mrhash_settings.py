@@ -24,6 +24,7 @@ MOST_CLUSTERS = 128
 SMALLEST_TRAINING_SET = 24
 LARGEST_BATCH = 448
 BATCHES_PER_EPOCH = 3
+SMALLEST_BATCH = 32
 
 _ALLOWED = {
     "bits": whole(8),
@@ -65,8 +66,8 @@ class MrHashSettings:
         sharpening: Power of the assignment to clusters in the pseudo-labels; 1 leaves it as it is.
         autoencoder_epochs: Passes over the tiles in the autoencoder stage.
         hashing_epochs: Passes over the tiles in the hashing stage.
-        batch_size: Most tiles in a step of the hashing stage; without it a third of the tiles, at
-            most 448.
+        batch_size: Tiles in a step of the hashing stage; without it a sixteenth of the tiles, but
+            at least 32 and at most 448.
         learning_rate: Adam's first rate in the hashing stage.
         schedule: How the rate falls: "cosine" to nothing in the last epoch, "steps" by 0.7 every
             ten epochs, as published.
@@ -151,6 +152,12 @@ class MrHashSettings:
         return self.components
 
 
+def default_batch_size(n_tiles: int) -> int:
+    """Few tiles make small batches, so that an epoch still has enough steps."""
+    third = max(2, n_tiles // BATCHES_PER_EPOCH)
+    return min(LARGEST_BATCH, third, max(SMALLEST_BATCH, n_tiles // 16))
+
+
 def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
     """The settings with the clusters and the batches that a training set of that size gets.
 
@@ -163,8 +170,7 @@ def resolved_settings(n_tiles: int, settings: MrHashSettings) -> MrHashSettings:
     check_bits(settings.bits)
     settings = checked(settings, _ALLOWED)
     if settings.batch_size is None:
-        batch = min(LARGEST_BATCH, max(2, n_tiles // BATCHES_PER_EPOCH))
-        settings = replace(settings, batch_size=batch)
+        settings = replace(settings, batch_size=default_batch_size(n_tiles))
     clusters = settings.clusters
     if clusters is None:
         if n_tiles < SMALLEST_TRAINING_SET:

@@ -118,19 +118,38 @@ def neighbour_embedding(directions: Directions, dimensions: int) -> Tensor:
     return nn.functional.pad(latent, (0, dimensions - kept))
 
 
-def extended_embedding(directions: Directions, references: Directions, latent: Tensor) -> Tensor:
-    """Latent vectors of further tiles: the mean of their nearest reference tiles' ones.
+def reach(references: Directions) -> Tensor:
+    """How similar each of r tiles is to the last of its nearest among them, float (r,)."""
+    k = _neighbours_for(len(references.values))
+    return nearest(references, references, k, own=True)[0][:, -1]
+
+
+def extended_embedding(
+    directions: Directions, references: Directions, reached: Tensor, latent: Tensor
+) -> Tensor:
+    """Latent vectors of further tiles: a mean of their nearest reference tiles' ones.
+
+    A reference tile that the further one is among the nearest of counts as in the graph: the step
+    of the walk from the further tile is what Bengio et al., "Out-of-sample extensions for LLE,
+    Isomap, MDS, Eigenmaps, and Spectral Clustering", NIPS 2003, section 3, extend eigenvectors by.
 
     Args:
         directions: m further tiles.
         references: r tiles that were embedded.
+        reached: Their `reach`, float (r,).
         latent: Their latent vectors, float (r, dimensions).
 
     Returns:
         float (m, dimensions), every row of length `LENGTH`.
     """
-    _, rows = nearest(directions, references, _neighbours_for(len(latent)))
-    return nn.functional.normalize(latent[rows].mean(1), dim=1) * LENGTH
+    similarities, rows = nearest(directions, references, _neighbours_for(len(latent)))
+    weights = _weights(similarities >= reached[rows])
+    joined = (latent[rows] * weights[..., None]).sum(1)
+    return nn.functional.normalize(joined, dim=1) * LENGTH
+
+
+def _weights(reciprocal: Tensor) -> Tensor:
+    return torch.where(reciprocal, 1 + 2 * ONE_SIDED_WEIGHT, ONE_SIDED_WEIGHT)
 
 
 def _neighbours_for(n_tiles: int) -> int:
@@ -146,8 +165,7 @@ def _reciprocal_graph(directions: Directions) -> Tensor:
     weights = torch.ones(pairs.shape[1], device=columns.device)
     both = _sparse(torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([weights, weights]), n_tiles)
     # A pair found from both sides has the weight two.
-    joined = torch.where(both.values() > 1, 1 + 2 * ONE_SIDED_WEIGHT, ONE_SIDED_WEIGHT)
-    return _sparse(both.indices(), joined, n_tiles)
+    return _sparse(both.indices(), _weights(both.values() > 1), n_tiles)
 
 
 def _leading_eigenvectors(graph: Tensor, degrees: Tensor, count: int) -> tuple[Tensor, Tensor]:

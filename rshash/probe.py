@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rshash.codes import pack
@@ -48,7 +49,7 @@ class Probe:
         if pixels is None:
             self._kept = features[0]
         elif 4 * len(rows) * pixels.rows.shape[1] <= POOL_BYTES:
-            self._kept = torch.as_tensor(take_rows(pixels.rows, rows), device=device)
+            self._kept = self._tensor(take_rows(pixels.rows, rows))
         directions = joined_directions(features)
         held_out, others = slice(self._count), slice(self._count, None)
         count = len(rows) - self._count
@@ -78,4 +79,8 @@ class Probe:
         assert self._pixels is not None
         for rows in np.split(self._rows, range(_BATCH, len(self._rows), _BATCH)):
             pixels = np.concatenate([self._pixels.rows[row : row + 1] for row in rows])
-            yield torch.as_tensor(pixels, device=self._device)
+            yield self._tensor(pixels)
+
+    def _tensor(self, pixels: NDArray[np.floating]) -> Tensor:
+        # Whatever they were before: the network computes in float32.
+        return torch.as_tensor(pixels, dtype=torch.float32, device=self._device)

@@ -84,7 +84,7 @@ class AsymmetricRanking:
                 f"Network outputs of {bits} bits need codes of {word_count(bits)} words, "
                 f"but found {self.database.shape[1]}: they come from different models."
             )
-        _check_finite(self.queries, "network outputs of the queries")
+        check_finite(self.queries, "network outputs of the queries")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,8 +123,8 @@ class FeatureRanking:
                 "Features of queries and database must have one length, but have shapes "
                 f"{self.queries.shape} and {self.database.shape}."
             )
-        _check_finite(self.queries, "features of the queries")
-        _check_finite(self.database, "features of the database")
+        check_finite(self.queries, "features of the queries")
+        check_finite(self.database, "features of the database")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def unit_vectors(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return vectors / np.where(length == 0, 1, length)
 
 
-def _check_finite(values: NDArray[np.floating], name: str) -> None:
+def check_finite(values: NDArray[np.floating], name: str) -> None:
     """Refuses what has no place in an order: it would be ranked as it lies in the array."""
     found = [
         rows.start + np.flatnonzero(~np.isfinite(values[rows]).all(axis=1))

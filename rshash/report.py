@@ -16,7 +16,7 @@ from rshash.codes import Words, check_words
 from rshash.errors import RshashError
 from rshash.evaluation import Labels, RankingQuality, distance_histogram, ranking_quality
 from rshash.features import Features
-from rshash.rankings import AsymmetricRanking, CodeRanking, FeatureRanking, Ranking
+from rshash.rankings import AsymmetricRanking, CodeRanking, FeatureRanking, Ranking, check_finite
 from rshash.scaling import FeatureScaling
 from rshash.statistics import (
     CodeStatistics,
@@ -297,6 +297,9 @@ def _entries(
 def _scaled(database: CodedTiles, queries: CodedTiles, seed: int) -> tuple[CodedTiles, CodedTiles]:
     if database.features is None:
         return database, queries
+    check_finite(database.features, "features of the database")
+    if queries.features is not None:
+        check_finite(queries.features, "features of the queries")
     rows = _draw(len(database.codes), FITTED_TILES, seed)
     scaling = FeatureScaling.fit(database.features[rows])
     of_queries = None if queries.features is None else scaling.apply(queries.features)

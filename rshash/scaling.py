@@ -13,6 +13,9 @@ from rshash.streaming import Rows, blocks
 
 ROWS_PER_COMPONENT = 8
 
+LARGEST_FEATURE, SMALLEST_SPREAD = 1e17, 1e-17
+"""Beyond, lengths of vectors are infinite, or nothing, in float32."""
+
 ROUNDING_STEPS = 4
 """Steps of their precision by which features may be off: what varies by less is rounding alone."""
 
@@ -206,6 +209,16 @@ class _Moments:
         if not self.count:
             raise FeatureError(f"None of {n_rows} tiles has features: nothing to scale by.")
         size = np.maximum(np.abs(self._least), np.abs(self._greatest))
+        if size.max() > LARGEST_FEATURE:
+            raise FeatureError(
+                f"Features are as large as {size.max():.3g}, whose squares float32 cannot hold: "
+                "multiply them all by one number."
+            )
+        if 0 < (self._greatest - self._least).max() < SMALLEST_SPREAD:
+            raise FeatureError(
+                f"Features differ by {(self._greatest - self._least).max():.3g} at most, whose "
+                "squares float32 cannot hold: multiply them all by one number."
+            )
         constant = self._greatest - self._least <= ROUNDING_STEPS * self.precision * size
         if self.count > 1 and constant.all():
             raise FeatureError(

@@ -1,4 +1,6 @@
 import json
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,22 @@ def test_every_save_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
         saved(tmp_path, epoch)
     assert_saved(Checkpoint(tmp_path, IDENTITY).load("hashing"), 4)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_that_grows_too_large_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    before = sorted(tmp_path.iterdir())
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limit[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*Free some space"):
+            saved(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert sorted(tmp_path.iterdir()) == before
+    assert_saved(Checkpoint(tmp_path, IDENTITY).load("hashing"), 1)
 
 
 @pytest.mark.parametrize("replacements", [0, 1], ids=["in the tensors", "before the index"])

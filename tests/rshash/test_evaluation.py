@@ -245,6 +245,11 @@ def test_labels_and_ranks_that_mean_nothing_are_refused() -> None:
         for both in ((wrong, labels), (labels, wrong)):
             with pytest.raises(RshashError, match=f"Labels are numpy arrays.* found {found}"):
                 mean_average_precision(codes, both[0], codes, both[1])
+    with pytest.raises(RshashError, match="0 database tiles"):
+        mean_average_precision(codes, labels, codes[:0], labels[:0])
+    alone = CodeRanking(codes[:1], codes[:1])
+    with pytest.raises(RshashError, match="at least two are needed"):
+        ranking_quality(alone, labels[:1], labels[:1], own_rows=np.array([0]))
     for at in (0, -1):
         with pytest.raises(RshashError, match=rf"first rank or more, but found at \[{at}\]"):
             mean_average_precision(codes, labels, codes, labels, at=at)

@@ -138,10 +138,19 @@ def test_damaged_models_are_refused(model: Model, tmp_path: Path) -> None:
         ({"tile_size": 960}, "its content is"),
         ({"format": 99}, "format 99"),
         ({"head": {}}, "cannot be rebuilt"),
+        # A petabyte, were it made before it is compared with the weights.
+        ({"head": {**content["head"], "hidden": 10**13}}, "cannot be rebuilt"),
+        ({"extractor": {**content["extractor"], "statistics": {"red": ["x", 1]}}}, "be rebuilt"),
+        ({"weights": {**content["weights"], "file": "/dev/zero"}}, "names '/dev/zero'"),
     ):
         description.write_text(json.dumps({**content, **change}))
         with pytest.raises(ModelError, match=message):
             Model.load(tmp_path)
+    weights.unlink()
+    weights.mkdir()
+    description.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="cannot be read"):
+        Model.load(tmp_path)
     description.write_text("{")
     with pytest.raises(ModelError, match="does not describe a model"):
         Model.load(tmp_path)

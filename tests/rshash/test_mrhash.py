@@ -12,8 +12,9 @@ from rshash.evaluation import mean_average_precision
 from rshash.features import make_extractor
 from rshash.hashing import Hashing
 from rshash.model import Model, build_model
-from rshash.mrhash import MrHashTraining, train_mrhash
+from rshash.mrhash import MrHashTraining, _Stages, train_mrhash
 from rshash.mrhash_settings import MrHashSettings, resolved_settings
+from rshash.neighbours import Directions
 from rshash.pixels import TilePixels
 from rshash.progress import Progress
 
@@ -154,6 +155,40 @@ def test_training_stops_early_where_held_out_tiles_gain_nothing() -> None:
     assert 4 <= len(losses) < 200
 
 
+def test_batches_are_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = make_places(200)[:2]
+    seen, whole = set(), Hashing.loss
+
+    def loss(self: Hashing, arrays: list[torch.Tensor], *others: torch.Tensor) -> torch.Tensor:
+        seen.add(len(arrays[0]))
+        return whole(self, arrays, *others)
+
+    monkeypatch.setattr(Hashing, "loss", loss)
+    assert train_mrhash(sources, replace(QUICK, batch_size=100)).settings.batch_size == 100
+    assert seen == {100}
+    seen.clear()
+    assert train_mrhash(sources, replace(QUICK, batch_size=None)).settings.batch_size == 32
+    # Seven batches, as even as can be.
+    assert seen == {28, 29}
+
+
+def test_tiles_of_the_graph_keep_their_own_latent_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    primary, secondary, _ = make_places()
+    kept: dict[str, torch.Tensor] = {}
+    whole = _Stages._extended
+
+    def extended(self: _Stages, references: Directions, latent: torch.Tensor) -> torch.Tensor:
+        kept["own"], kept["all"] = latent, whole(self, references, latent)
+        kept["rows"] = torch.from_numpy(self._references)
+        return kept["all"]
+
+    monkeypatch.setattr("rshash.mrhash.REFERENCE_TILES", 150)
+    monkeypatch.setattr(_Stages, "_extended", extended)
+    train_mrhash([primary, secondary], QUICK)
+    assert len(kept["rows"]) == 150 < len(kept["all"])
+    assert torch.equal(kept["all"][kept["rows"]], kept["own"])
+
+
 def test_held_out_tiles_leave_no_batch_empty() -> None:
     sources = make_places(200)[:2]
     settings = replace(QUICK, batch_size=2, hashing_epochs=3, patience=3)
@@ -243,6 +278,8 @@ def test_held_out_tiles_that_do_not_fit_in_memory_are_read_again(
     pixels = TilePixels(tiles.reshape(80, -1), tiles.shape[1:], extractor)
     settings = replace(QUICK, patience=2)
     kept = train_mrhash([extractor(tiles)], settings, pixels=pixels)
+    double = TilePixels(pixels.rows.astype(float), tiles.shape[1:], extractor)
+    assert_equal(train_mrhash([extractor(tiles)], settings, pixels=double), kept)
     monkeypatch.setattr("rshash.probe.POOL_BYTES", 0)
     assert_equal(train_mrhash([extractor(tiles)], settings, pixels=pixels), kept)
 

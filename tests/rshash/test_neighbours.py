@@ -5,11 +5,13 @@ from hypothesis import strategies as st
 
 from rshash.neighbours import (
     LENGTH,
+    ONE_SIDED_WEIGHT,
     Directions,
     extended_embedding,
     joined_directions,
     nearest,
     neighbour_embedding,
+    reach,
 )
 
 
@@ -73,10 +75,30 @@ def test_further_tiles_take_the_place_of_their_neighbours() -> None:
     points, ring = two_rings()
     references, others = points.take(slice(240)), points.take(slice(240, None))
     latent = neighbour_embedding(references, 4)
-    further = extended_embedding(others, references, latent)
+    further = extended_embedding(others, references, reach(references), latent)
     torch.testing.assert_close(further.norm(dim=1), torch.full((60,), LENGTH))
     closest = ring[:240][torch.cdist(further, latent).argmin(1)]
     assert (closest == ring[240:]).float().mean() > 0.9
+
+
+def test_further_tiles_step_to_references_as_the_graph_does() -> None:
+    torch.manual_seed(1)
+    points = joined_directions([torch.randn(70, 5)])
+    references, others = points.take(slice(60)), points.take(slice(60, None))
+    latent = neighbour_embedding(references, 4)
+    products = others.values @ references.values.T
+    among = references.values @ references.values.T
+    among.fill_diagonal_(-torch.inf)
+    steps = torch.zeros(10, 60)
+    for tile in range(10):
+        for one in products[tile].argsort(descending=True)[:3]:
+            # The further tile would be among the three nearest of the reference tile.
+            reciprocal = (among[one] > products[tile, one]).sum() < 3
+            steps[tile, one] = 1 + 2 * ONE_SIDED_WEIGHT if reciprocal else ONE_SIDED_WEIGHT
+    expected = LENGTH * torch.nn.functional.normalize(steps @ latent, dim=1)
+    further = extended_embedding(others, references, reach(references), latent)
+    assert 0 < (steps > 1).sum() < 30
+    torch.testing.assert_close(further, expected)
 
 
 def test_each_source_weighs_the_same_and_a_lacking_one_nothing() -> None:

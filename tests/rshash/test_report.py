@@ -7,7 +7,7 @@ from PIL import Image
 
 from rshash import report as report_module
 from rshash.codes import pack, unpack
-from rshash.errors import CodeError, RshashError
+from rshash.errors import CodeError, FeatureError, RshashError
 from rshash.evaluation import mean_average_precision
 from rshash.report import CodedTiles, evaluate
 
@@ -102,6 +102,11 @@ def test_without_labels_operational_measures_remain(database: CodedTiles, tmp_pa
                                              "distances.png"}  # fmt: skip
     text = (tmp_path / "report.md").read_text()
     assert "mean AP" not in text and "agreement" in text and "No labels" in text
+    assert database.features is not None
+    lacking = database.features.copy()
+    lacking[7] = np.nan
+    with pytest.raises(FeatureError, match=r"features of the database are not finite.* row 7"):
+        evaluate("mrhash", 16, CodedTiles(database.codes, features=lacking))
     bare = evaluate("mrhash", 16, CodedTiles(database.codes))
     assert len(bare.entries) == 1 and "No features: no baselines." in bare.notes
 

@@ -93,6 +93,12 @@ def test_infinite_features_are_refused_naming_the_first_row() -> None:
         FeatureScaling.fit(features)
 
 
+@pytest.mark.parametrize("factor", [1e19, 1e200, 1e-25])
+def test_features_whose_squares_float32_cannot_hold_are_refused(factor: float) -> None:
+    with pytest.raises(FeatureError, match="multiply them all by one number"):
+        FeatureScaling.fit(correlated().astype(float) * factor)
+
+
 def test_rows_that_are_partly_nan_are_refused_naming_the_first() -> None:
     features = correlated()
     features[3], features[17, 3], features[200, 0] = np.nan, np.nan, np.nan
