@@ -38,3 +38,22 @@ def test_a_run_s_page_shows_it_and_a_failed_stage_stays_unfinished(prefect_api: 
     shown = {a.description: float(a.data) for a in artifacts if a.type == "progress"}
     assert shown["whole"] == 100.0
     assert shown["broken"] < 100.0
+
+
+def test_who_deletes_a_progress_artifact_ends_no_run(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.progress.ARTIFACT_SECONDS", 0.0)
+
+    @flow
+    def stage() -> int:
+        with Progress("read", 3) as shown:
+            artifact = shown._artifact
+            assert artifact is not None
+            with get_client(sync_client=True) as client:
+                client.delete_artifact(artifact)
+            for _ in range(3):
+                shown.advance()
+            return shown.done
+
+    assert stage() == 3
