@@ -150,7 +150,7 @@ def union_of_boxes(boxes: list[list[float]]) -> list[float]:
     if crossing:
         west, east = -180.0, 180.0
     # The same boxes in longitudes of 0 to 540, which go on over the antimeridian.
-    over_west = min(west_ % 360.0 for west_, _, _, _ in boxes)
+    over_west = min(box[0] % 360.0 for box in boxes)
     over_east = max(_east_of(box) for box in boxes)
     if over_west <= 180.0 < over_east and over_east - over_west < east - west:
         west, east = over_west, over_east - 360.0

@@ -26,7 +26,6 @@ from flows.publish_command import publish
 from flows.quality_parameters import BackfillParameters
 from flows.query_parameters import ServeParameters
 from flows.saved_commands import saved
-from flows.server import is_refused
 from flows.similar_command import similar
 from flows.tables import print_rows
 from flows.up_parameters import UpParameters
@@ -323,6 +322,8 @@ def demo(*, folder: Path = Path("demo")) -> None:
 
 def _begin(*, asks: bool = False) -> None:
     from prefect.settings import PREFECT_API_URL
+
+    from flows.server import is_refused
 
     if url := PREFECT_API_URL.value():
         if is_refused(url):

@@ -4,6 +4,11 @@ const KEPT = 800;
 const AT_ONCE = 6;
 const TRIES = 5;
 
+/** Does something again after a failure, later each time; not for ever. */
+export function tryAgain(failures, again) {
+  if (failures < TRIES) setTimeout(again, 1000 * 2 ** failures);
+}
+
 export class Pictures {
   #known = new Map();
   #failures = new Map();
@@ -79,11 +84,10 @@ export class Pictures {
   #tryAgain(key) {
     const failures = (this.#failures.get(key) ?? 0) + 1;
     this.#failures.set(key, failures);
-    if (failures >= TRIES) return;
-    setTimeout(() => {
+    tryAgain(failures, () => {
       if (this.#known.get(key) !== null) return;
       this.#known.delete(key);
       this.arrived();
-    }, 1000 * 2 ** failures);
+    });
   }
 }

@@ -1,5 +1,6 @@
 // The panel's pictures: the tile asked for, and the tiles that were found.
 
+import { tryAgain } from "./pictures.js";
 import { pictureAddress } from "./service.js";
 
 export const element = (name, properties = {}, ...children) => {
@@ -14,7 +15,7 @@ function picture(address, properties) {
   let failures = 0;
   image.onerror = () => {
     failures += 1;
-    if (failures < 5) setTimeout(() => { image.src = address; }, 1000 * 2 ** failures);
+    tryAgain(failures, () => { image.src = address; });
   };
   return image;
 }
